@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# Functions that everything which boots a kernel shares.  Source it; it sets
+#
+#	LAB_TOP		the source tree
+#	LAB_BUILD	where builds and logs go
+#	LAB_CACHE	what "make setup" fetched
+#	host_release, guest_release_6_12, guest_release_6_1, source_version
+#			what "make setup" chose
+
+LAB_TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+LAB_BUILD=${BUILD:-$LAB_TOP/build}
+LAB_CACHE=${LAZY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/lazy-tscdeadline}
+# busybox, depmod and modprobe live there; a user's PATH may lack it
+PATH=$PATH:/usr/sbin:/sbin
+
+# What a kernel prints when something is wrong with it.
+LAB_SPLAT='WARNING: |BUG: |BUG at |Oops|Kernel panic|[Gg]eneral protection|stack-protector'
+LAB_SPLAT+='|rcu: INFO|blocked for more than|Call Trace|unchecked MSR access|soft lockup'
+LAB_SPLAT+='|unable to handle|triple fault|KVM internal error|entry failed'
+
+lab_die()
+{
+	echo "${0##*/}: $*" >&2
+	exit 125
+}
+
+# lab_releases: read what "make setup" chose.
+lab_releases()
+{
+	local file=$LAB_CACHE/kernels/releases
+
+	[ -r "$file" ] || lab_die "$file is missing: run 'make setup' first"
+	# shellcheck source=/dev/null
+	. "$file"
+}
+
+# lab_release NAME: the kernel release for 6.12, 6.1 or host.
+lab_release()
+{
+	case $1 in
+	host) echo "${host_release:?}" ;;
+	6.12) echo "${guest_release_6_12:?}" ;;
+	6.1) echo "${guest_release_6_1:?}" ;;
+	*) lab_die "no kernel is called '$1'" ;;
+	esac
+}
+
+# lab_kernel RELEASE: where that kernel was unpacked.
+lab_kernel()
+{
+	echo "$LAB_CACHE/kernels/$1"
+}
+
+# lab_module_files RELEASE MODULE...: files to load, in order.
+lab_module_files()
+{
+	local release=$1
+
+	shift
+	modprobe -d "$(lab_kernel "$release")" -S "$release" -a --show-depends "$@" |
+		awk '$1 == "insmod" && !seen[$2]++ { print $2 }'
+}
+
+# lab_has_nested: can this machine's own KVM run a KVM host?
+lab_has_nested()
+{
+	[ -w /dev/kvm ] &&
+		grep -qwE 'vmx|svm' /proc/cpuinfo &&
+		grep -qsE '^(Y|1)$' /sys/module/kvm_{intel,amd}/parameters/nested
+}
+
+# lab_accel: set LAB_ACCEL to QEMU's options and LAB_ACCEL_NAME to a word.
+# shellcheck disable=SC2034 # for those who source this
+lab_accel()
+{
+	if lab_has_nested; then
+		LAB_ACCEL_NAME="nested KVM"
+		LAB_ACCEL=(-accel kvm -cpu host)
+	else
+		# cmpxchg16b: QEMU's helper can see stale condition codes
+		LAB_ACCEL_NAME="QEMU TCG with emulated SVM"
+		LAB_ACCEL=(-accel tcg,thread=multi -cpu "max,-cx16")
+	fi
+}
+
+# lab_splat FILE...: print the lines with which a kernel complained.
+lab_splat()
+{
+	grep -aEh -m 3 "$LAB_SPLAT" "$@" 2>/dev/null | tr -d '\r'
+}
