@@ -12,8 +12,10 @@
 
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 #define OFFSET(f)	offsetof(struct lazy_tscdeadline_record, f)
-#define SIZE(f)		sizeof(((struct lazy_tscdeadline_record *)NULL)->f)
 #define NEVER		(~0ULL)
+
+/* What sizeof asks about, and the bytes below. */
+static struct lazy_tscdeadline_record record;
 
 struct golden {
 	const char *name;
@@ -35,17 +37,17 @@ static const struct golden numbers[] = {
 	NUMBER(sizeof(struct lazy_tscdeadline_record), 64),
 	NUMBER(__alignof__(struct lazy_tscdeadline_record), 64),
 	NUMBER(OFFSET(armed), 0),
-	NUMBER(SIZE(armed), 8),
+	NUMBER(sizeof(record.armed), 8),
 	NUMBER(OFFSET(pending), 8),
-	NUMBER(SIZE(pending), 8),
+	NUMBER(sizeof(record.pending), 8),
 	NUMBER(OFFSET(flags), 16),
-	NUMBER(SIZE(flags), 4),
+	NUMBER(sizeof(record.flags), 4),
 	NUMBER(OFFSET(version), 20),
-	NUMBER(SIZE(version), 4),
+	NUMBER(sizeof(record.version), 4),
 	NUMBER(OFFSET(features), 24),
-	NUMBER(SIZE(features), 4),
+	NUMBER(sizeof(record.features), 4),
 	NUMBER(OFFSET(pad), 28),
-	NUMBER(SIZE(pad), 36),
+	NUMBER(sizeof(record.pad), 36),
 };
 
 struct trap_case {
@@ -151,16 +153,13 @@ static void test_bytes(void)
 		0x24, 0x23, 0x22, 0x21, 0x34, 0x33, 0x32, 0x31,
 		0x44, 0x43, 0x42, 0x41, 0x54, 0x53, 0x52, 0x51,
 	};
-	struct lazy_tscdeadline_record rec;
-
-	memset(&rec, 0, sizeof(rec));
-	rec.armed = 0x0102030405060708;
-	rec.pending = 0x1112131415161718;
-	rec.flags = 0x21222324;
-	rec.version = 0x31323334;
-	rec.features = 0x41424344;
-	rec.pad[0] = 0x51525354;
-	report(!memcmp(&rec, want, sizeof(want)), "layout", "little endian");
+	record.armed = 0x0102030405060708;
+	record.pending = 0x1112131415161718;
+	record.flags = 0x21222324;
+	record.version = 0x31323334;
+	record.features = 0x41424344;
+	record.pad[0] = 0x51525354;
+	report(!memcmp(&record, want, sizeof(want)), "layout", "little endian");
 }
 
 static void test_traps(void)
