@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Runs in the guest: no library, no static initialisation, and no registers
+ * but the general ones, since the interrupt stubs save only those.
+ */
+#include "guest.h"
+
+struct guest_cpu guest_cpus[GUEST_MAX_CPUS];
+
+/* Marks a faulting instruction that has somewhere to go on: in %r9. */
+#define FIXUP_COOKIE	0x66697875
+
+void guest_timer_interrupt(void);
+void guest_control_interrupt(void);
+void guest_fault(__u64 *stack, __u64 cr2);
+
+#define SAVE_REGS							\
+	"push %rax; push %rcx; push %rdx; push %rsi; push %rdi;"	\
+	"push %r8; push %r9; push %r10; push %r11; push %rbp;"		\
+	"mov %rsp, %rbp; and $-16, %rsp; cld;"
+#define RESTORE_REGS							\
+	"mov %rbp, %rsp; pop %rbp; pop %r11; pop %r10; pop %r9; pop %r8;" \
+	"pop %rdi; pop %rsi; pop %rdx; pop %rcx; pop %rax;"
+
+asm(".text\n"
+    ".globl guest_vector_timer, guest_vector_control\n"
+    ".globl guest_vector_gp, guest_vector_fault\n"
+    "guest_vector_timer:\n"
+    SAVE_REGS "call guest_timer_interrupt;" RESTORE_REGS "iretq\n"
+    "guest_vector_control:\n"
+    SAVE_REGS "call guest_control_interrupt;" RESTORE_REGS "iretq\n"
+    "guest_vector_gp:\n"
+    "cmp $0x66697875, %r8; jne guest_vector_fault\n"
+    "add $8, %rsp; mov %r9, (%rsp); xor %r8d, %r8d; iretq\n"
+    "guest_vector_fault:\n"
+    "mov %rsp, %rdi; mov %cr2, %rsi; and $-16, %rsp; call guest_fault\n");
+
+int guest_wrmsr_safe(__u32 msr, __u64 value)
+{
+	register __u64 cookie asm("r8") = FIXUP_COOKIE;
+
+	asm volatile("lea 1f(%%rip), %%r9; wrmsr; mov $1, %%r8d; 1:"
+		     : "+r"(cookie)
+		     : "c"(msr), "a"((__u32)value), "d"((__u32)(value >> 32))
+		     : "r9", "memory");
+	return cookie == 1 ? 0 : -1;
+}
+
+int guest_rdmsr_safe(__u32 msr, __u64 *value)
+{
+	register __u64 cookie asm("r8") = FIXUP_COOKIE;
+	__u32 lo = 0, hi = 0;
+
+	asm volatile("lea 1f(%%rip), %%r9; rdmsr; mov $1, %%r8d; 1:"
+		     : "+r"(cookie), "+a"(lo), "+d"(hi)
+		     : "c"(msr)
+		     : "r9", "memory");
+	*value = lo | (__u64)hi << 32;
+	return cookie == 1 ? 0 : -1;
+}
+
+void guest_wrmsr(__u32 msr, __u64 value)
+{
+	asm volatile("wrmsr" : : "c"(msr), "a"((__u32)value),
+		     "d"((__u32)(value >> 32)) : "memory");
+}
+
+__u64 guest_rdmsr(__u32 msr)
+{
+	__u32 lo, hi;
+
+	asm volatile("rdmsr" : "=a"(lo), "=d"(hi) : "c"(msr) : "memory");
+	return lo | (__u64)hi << 32;
+}
+
+void guest_call(int number)
+{
+	asm volatile("outb %b0, %w1" : : "a"(number), "d"(GUEST_PORT) : "memory");
+}
+
+void guest_fail(int line, const char *what, __u64 a, __u64 b)
+{
+	struct guest_cpu *c = guest_self();
+
+	c->fail_line = line;
+	c->fail_what = what;
+	c->fail_value[0] = a;
+	c->fail_value[1] = b;
+	for (;;)
+		guest_call(GUEST_CALL_FAIL);
+}
+
+void guest_fault(__u64 *stack, __u64 cr2)
+{
+	/* One of the two on top is the instruction pointer. */
+	guest_fail(__LINE__, "an exception", stack[0] + (stack[1] << 32), cr2);
+}
+
+__u64 guest_ms(__u64 ms)
+{
+	return guest_self()->khz * ms;
+}
+
+__u64 guest_us(__u64 us)
+{
+	return guest_self()->khz * us / 1000;
+}
+
+void guest_apic_write(int reg, __u32 value)
+{
+	guest_wrmsr(0x800 + reg, value);
+}
+
+__u32 guest_apic_read(int reg)
+{
+	return guest_rdmsr(0x800 + reg);
+}
+
+void guest_apic_init(void)
+{
+	__u64 base = guest_rdmsr(GUEST_MSR_APIC_BASE) | GUEST_APIC_BASE_ENABLE;
+
+	guest_wrmsr(GUEST_MSR_APIC_BASE, base);
+	guest_wrmsr(GUEST_MSR_APIC_BASE, base | GUEST_APIC_BASE_EXTD);
+	guest_apic_write(GUEST_APIC_SPIV, GUEST_SPIV_ENABLE);
+	guest_apic_write(GUEST_APIC_LVTT, GUEST_LVTT_DEADLINE);
+	guest_mb();
+}
+
+/* The judge: every timer interrupt goes into exactly one of four counters. */
+void guest_timer_interrupt(void)
+{
+	struct guest_cpu *c = guest_self();
+	__u64 now = guest_rdtsc(), wanted = c->wanted;
+
+	c->fired++;
+	c->last = now;
+	c->last_wanted = wanted;
+	if (wanted && now >= wanted) {
+		c->good++;
+		c->wanted = 0;
+		if (now - wanted > c->late)
+			c->late = now - wanted;
+	} else if (c->grace) {
+		c->graced++;
+		c->grace = 0;
+	} else if (wanted) {
+		c->early++;
+	} else {
+		c->stray++;
+	}
+	guest_apic_write(GUEST_APIC_EOI, 0);
+}
+
+void guest_control_interrupt(void)
+{
+	guest_self()->control++;
+	guest_apic_write(GUEST_APIC_EOI, 0);
+}
+
+/* The record is zeroed before it is enabled, as the interface wants it. */
+void guest_enable(void)
+{
+	struct guest_cpu *c = guest_self();
+	volatile __u64 *word = (__u64 *)c->record;
+	unsigned int i;
+
+	if (c->dialect == GUEST_PLAIN)
+		return;
+	for (i = 0; i < sizeof(*c->record) / sizeof(*word); i++)
+		word[i] = 0;
+	guest_wrmsr(MSR_KVM_LAZY_TSCDEADLINE, (__u64)c->record |
+		    LAZY_TSCDEADLINE_MSR_ENABLED);
+}
+
+void guest_disable(void)
+{
+	if (guest_self()->dialect != GUEST_PLAIN)
+		guest_wrmsr(MSR_KVM_LAZY_TSCDEADLINE, 0);
+}
+
+static int guest_store_pending(struct guest_cpu *c, __u64 deadline, __u64 now)
+{
+	volatile struct lazy_tscdeadline_record *record = c->record;
+	__u64 armed;
+
+	record->pending = deadline;
+	/* Pairs with the host's barrier between armed = 0 and its look. */
+	guest_mb();
+	armed = record->armed;
+	if (c->dialect == GUEST_RFC)
+		return !armed || deadline < armed;
+	return lazy_tscdeadline_must_trap(armed, deadline, now);
+}
+
+/* The old deadline may have been on its way until now, but not later. */
+static void guest_replace(struct guest_cpu *c, __u64 deadline)
+{
+	c->grace = c->wanted && guest_rdtsc() >= c->wanted;
+	c->wanted = deadline;
+}
+
+static void guest_hold(struct guest_cpu *c, __u64 deadline)
+{
+	if (deadline > c->trapped)
+		c->trapped = deadline;
+}
+
+int guest_program(__u64 deadline)
+{
+	struct guest_cpu *c = guest_self();
+	int trap = 1;
+
+	if (c->dialect != GUEST_PLAIN)
+		trap = guest_store_pending(c, deadline, guest_rdtsc());
+	if (trap)
+		guest_wrmsr(GUEST_MSR_TSC_DEADLINE, deadline);
+	guest_replace(c, deadline);
+	/*
+	 * What the host flushes becomes a plain deadline without a trap, so a
+	 * later cancel has to reckon with this one too.
+	 */
+	if (trap)
+		c->trapped = 0;
+	guest_hold(c, deadline);
+	c->programmed++;
+	if (trap)
+		c->traps++;
+	else
+		c->skips++;
+	return trap;
+}
+
+void guest_write_plain(__u64 deadline)
+{
+	struct guest_cpu *c = guest_self();
+
+	guest_wrmsr(GUEST_MSR_TSC_DEADLINE, deadline);
+	guest_replace(c, deadline);
+	c->trapped = deadline;
+}
+
+void guest_cancel(void)
+{
+	struct guest_cpu *c = guest_self();
+	volatile struct lazy_tscdeadline_record *record = c->record;
+	int trap = 1;
+
+	if (c->dialect == GUEST_OURS) {
+		record->pending = 0;
+		/* Pairs with the host's, as in guest_store_pending(). */
+		guest_mb();
+		trap = lazy_tscdeadline_cancel_must_trap(record->features,
+							 record->armed,
+							 c->trapped,
+							 guest_rdtsc());
+	}
+	if (trap)
+		guest_wrmsr(GUEST_MSR_TSC_DEADLINE, 0);
+	guest_replace(c, 0);
+}
+
+void guest_wait_fired(void)
+{
+	struct guest_cpu *c = guest_self();
+
+	while (c->wanted) {
+		if (c->wait == GUEST_HALT) {
+			c->halts++;
+			asm volatile("sti; hlt; cli" : : : "memory");
+		} else {
+			guest_window();
+		}
+	}
+}
+
+void guest_wait_until(__u64 tsc)
+{
+	guest_sti();
+	while (guest_rdtsc() < tsc)
+		;
+	guest_cli();
+}
+
+void guest_halt_until(__u64 tsc)
+{
+	while (guest_rdtsc() < tsc)
+		asm volatile("sti; hlt; cli" : : : "memory");
+}
+
+void guest_window(void)
+{
+	guest_sti();
+	asm volatile("nop; nop" : : : "memory");
+	guest_cli();
+}
+
+void guest_expect(__u64 good)
+{
+	struct guest_cpu *c = guest_self();
+
+	if (c->early)
+		guest_fail(__LINE__, "early interrupt (TSC, wanted)", c->last,
+			   c->last_wanted);
+	if (c->stray)
+		guest_fail(__LINE__, "interrupt that nobody wanted (TSC, number)",
+			   c->last, c->fired);
+	if (c->good != good)
+		guest_fail(__LINE__, "number of interrupts (got, want)", c->good,
+			   good);
+}

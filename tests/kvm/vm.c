@@ -1,0 +1,595 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "vm.h"
+
+#define PAGE_SIZE	4096UL
+#define MAX_CPUID	256
+#define RING_ENTRIES	4096
+
+/* Guest-physical layout below the program's own image. */
+#define GPA_PML4	0x1000
+#define GPA_PDPT	0x2000
+#define GPA_PD		0x3000		/* four pages: 4 GiB */
+#define GPA_GDT		0x8000
+#define GPA_IDT		0x9000
+#define GPA_TSS		0xa000
+#define GPA_STACKS	0x100000
+#define STACK_SIZE	0x10000
+
+#define PTE_PRESENT	1ULL
+#define PTE_WRITE	2ULL
+#define PTE_LARGE	0x80ULL
+
+#define SEL_CODE	8
+#define SEL_DATA	16
+#define SEL_TSS		24
+
+#define CR0_BITS	0x80010033UL	/* PG WP NE ET MP PE */
+#define CR4_BITS	0x620UL		/* OSXMMEXCPT OSFXSR PAE */
+#define EFER_BITS	0x500UL		/* LMA LME */
+
+#define CPUID_1_ECX_X2APIC	(1U << 21)
+#define CPUID_1_ECX_DEADLINE	(1U << 24)
+#define CPUID_KVM_FEATURES	0x40000001
+
+#define MSR_APIC_BASE	0x1b
+
+void vm_die(const char *what, ...)
+{
+	int error = errno;
+	va_list args;
+
+	printf("# FATAL: ");
+	va_start(args, what);
+	vprintf(what, args);
+	va_end(args);
+	printf(" (errno %d: %s)\n", error, strerror(error));
+	fflush(stdout);
+	_exit(EXIT_FAILURE);
+}
+
+static long ioctl_or_die(int fd, unsigned long request, const char *name, void *arg)
+{
+	long r = ioctl(fd, request, arg);
+
+	if (r < 0)
+		vm_die("%s", name);
+	return r;
+}
+
+#define IOCTL(fd, request, arg) \
+	ioctl_or_die(fd, request, #request, (void *)(unsigned long)(arg))
+
+static void *map_or_die(size_t size, int fd, off_t offset)
+{
+	int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, offset);
+
+	if (p == MAP_FAILED)
+		vm_die("mmap of %zu bytes", size);
+	return p;
+}
+
+int vm_open_kvm(void)
+{
+	static int fd = -1;
+
+	if (fd < 0)
+		fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		vm_die("cannot open /dev/kvm");
+	return fd;
+}
+
+static struct kvm_cpuid2 *supported_cpuid(void)
+{
+	struct kvm_cpuid2 *cpuid;
+
+	cpuid = calloc(1, sizeof(*cpuid) + MAX_CPUID * sizeof(cpuid->entries[0]));
+	if (!cpuid)
+		vm_die("no memory");
+	cpuid->nent = MAX_CPUID;
+	IOCTL(vm_open_kvm(), KVM_GET_SUPPORTED_CPUID, cpuid);
+	return cpuid;
+}
+
+bool vm_host_has_feature(void)
+{
+	struct kvm_cpuid2 *cpuid = supported_cpuid();
+	bool found = false;
+	__u32 i;
+
+	for (i = 0; i < cpuid->nent; i++)
+		if (cpuid->entries[i].function == CPUID_KVM_FEATURES)
+			found = cpuid->entries[i].eax >>
+				KVM_FEATURE_LAZY_TSCDEADLINE & 1;
+	free(cpuid);
+	return found;
+}
+
+bool vm_host_lists_msr(__u32 msr)
+{
+	struct kvm_msr_list *list, probe = { 0 };
+	bool found = false;
+	__u32 i;
+
+	ioctl(vm_open_kvm(), KVM_GET_MSR_INDEX_LIST, &probe);
+	list = calloc(1, sizeof(*list) + probe.nmsrs * sizeof(list->indices[0]));
+	if (!list)
+		vm_die("no memory");
+	list->nmsrs = probe.nmsrs;
+	IOCTL(vm_open_kvm(), KVM_GET_MSR_INDEX_LIST, list);
+	for (i = 0; i < list->nmsrs; i++)
+		if (list->indices[i] == msr)
+			found = true;
+	free(list);
+	return found;
+}
+
+void vm_set_slot(struct vm *vm, int slot, __u64 gpa, __u64 size, void *hva,
+		 unsigned int flags)
+{
+	struct kvm_userspace_memory_region region = {
+		.slot = slot,
+		.flags = flags,
+		.guest_phys_addr = gpa,
+		.memory_size = size,
+		.userspace_addr = (unsigned long)hva,
+	};
+
+	IOCTL(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
+void vm_set_record_slot(struct vm *vm, bool present)
+{
+	bool log = vm->flags & (VM_DIRTY_LOG | VM_DIRTY_RING);
+
+	vm_set_slot(vm, VM_RECORD_SLOT, GUEST_RECORD_GPA,
+		    present ? VM_RECORD_SIZE : 0, vm->record_page,
+		    log ? KVM_MEM_LOG_DIRTY_PAGES : 0);
+}
+
+bool vm_dirty(struct vm *vm, unsigned int page)
+{
+	unsigned long bits[1] = { 0 };
+	struct kvm_dirty_log log = {
+		.slot = VM_RECORD_SLOT,
+		.dirty_bitmap = bits,
+	};
+
+	IOCTL(vm->fd, KVM_GET_DIRTY_LOG, &log);
+	return bits[0] >> page & 1;
+}
+
+void vm_signal_msi(struct vm *vm, int cpu, int vector)
+{
+	struct kvm_msi msi = {
+		.address_lo = 0xfee00000 | cpu << 12,
+		.data = vector,
+	};
+
+	IOCTL(vm->fd, KVM_SIGNAL_MSI, &msi);
+}
+
+long vm_halt_poll(struct vm *vm, __u64 ns)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_HALT_POLL, .args = { ns } };
+
+	return ioctl(vm->fd, KVM_ENABLE_CAP, &cap);
+}
+
+void *vm_guest_copy(struct vm *vm, const void *p)
+{
+	return vm->ram + (unsigned long)p;
+}
+
+struct guest_cpu *vm_cpu(struct vm *vm, int cpu)
+{
+	return vm_guest_copy(vm, &guest_cpus[cpu]);
+}
+
+struct lazy_tscdeadline_record *vm_record(struct vm *vm, int cpu)
+{
+	__u64 gpa = (__u64)vm_cpu(vm, cpu)->record;
+
+	return (void *)(vm->record_page + (gpa - GUEST_RECORD_GPA));
+}
+
+/* Copy what the kernel loaded of this program to the same guest addresses. */
+static void load_self(struct vm *vm)
+{
+	const Elf64_Phdr *ph = (void *)getauxval(AT_PHDR);
+	unsigned long i, n = getauxval(AT_PHNUM);
+
+	for (i = 0; i < n; i++) {
+		if (ph[i].p_type != PT_LOAD)
+			continue;
+		if (ph[i].p_vaddr < GPA_STACKS + GUEST_MAX_CPUS * STACK_SIZE ||
+		    ph[i].p_vaddr + ph[i].p_memsz > VM_RAM_SIZE)
+			vm_die("not linked at a fixed, low address: %#lx",
+			       (unsigned long)ph[i].p_vaddr);
+		memcpy(vm->ram + ph[i].p_vaddr, (void *)ph[i].p_vaddr,
+		       ph[i].p_memsz);
+	}
+}
+
+static void set_gate(struct vm *vm, int vector, void *handler)
+{
+	__u64 *gate = (__u64 *)(vm->ram + GPA_IDT) + 2 * vector;
+	__u64 address = (unsigned long)handler;
+
+	gate[0] = (address & 0xffff) | (__u64)SEL_CODE << 16 | 0x8e00ULL << 32 |
+		  (address >> 16 & 0xffff) << 48;
+	gate[1] = address >> 32;
+}
+
+static void build_tables(struct vm *vm)
+{
+	__u64 *pml4 = (__u64 *)(vm->ram + GPA_PML4);
+	__u64 *pdpt = (__u64 *)(vm->ram + GPA_PDPT);
+	__u64 *pd = (__u64 *)(vm->ram + GPA_PD);
+	__u64 *gdt = (__u64 *)(vm->ram + GPA_GDT);
+	int i;
+
+	pml4[0] = GPA_PDPT | PTE_PRESENT | PTE_WRITE;
+	for (i = 0; i < 4; i++)
+		pdpt[i] = (GPA_PD + i * PAGE_SIZE) | PTE_PRESENT | PTE_WRITE;
+	for (i = 0; i < 4 * 512; i++)
+		pd[i] = (__u64)i << 21 | PTE_PRESENT | PTE_WRITE | PTE_LARGE;
+
+	gdt[SEL_CODE / 8] = 0x00af9b000000ffffULL;
+	gdt[SEL_DATA / 8] = 0x00cf93000000ffffULL;
+	gdt[SEL_TSS / 8] = 0x00008b0000000067ULL | (__u64)GPA_TSS << 16;
+
+	for (i = 0; i < 32; i++)
+		set_gate(vm, i, guest_vector_fault);
+	set_gate(vm, 13, guest_vector_gp);
+	set_gate(vm, GUEST_TIMER_VECTOR, guest_vector_timer);
+	set_gate(vm, GUEST_CONTROL_VECTOR, guest_vector_control);
+}
+
+static void vcpu_set_cpuid(struct vcpu *vcpu)
+{
+	struct kvm_cpuid2 *cpuid = supported_cpuid();
+	bool hide = vcpu->vm->flags & (VM_HIDE_FEATURE | VM_HIDE_ONLY);
+	__u32 i;
+
+	for (i = 0; i < cpuid->nent; i++) {
+		struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
+
+		switch (e->function) {
+		case 1:
+			e->ecx |= CPUID_1_ECX_DEADLINE | CPUID_1_ECX_X2APIC;
+			e->ebx = (e->ebx & 0x00ffffff) | (__u32)vcpu->id << 24;
+			break;
+		case 0xb:
+		case 0x1f:
+			e->edx = vcpu->id;
+			break;
+		case CPUID_KVM_FEATURES:
+			if (hide)
+				e->eax &= ~(1U << KVM_FEATURE_LAZY_TSCDEADLINE);
+			break;
+		}
+	}
+	IOCTL(vcpu->fd, KVM_SET_CPUID2, cpuid);
+	free(cpuid);
+}
+
+static void set_segment(struct kvm_segment *s, int selector, int type, bool system)
+{
+	memset(s, 0, sizeof(*s));
+	s->selector = selector;
+	s->limit = system ? 0x67 : 0xffffffff;
+	s->type = type;
+	s->present = 1;
+	s->s = !system;
+	s->g = !system;
+	s->l = selector == SEL_CODE;
+	s->db = selector == SEL_DATA;
+}
+
+static void vcpu_set_long_mode(struct vcpu *vcpu)
+{
+	struct kvm_sregs sregs;
+
+	IOCTL(vcpu->fd, KVM_GET_SREGS, &sregs);
+	sregs.cr0 = CR0_BITS;
+	sregs.cr3 = GPA_PML4;
+	sregs.cr4 = CR4_BITS;
+	sregs.efer = EFER_BITS;
+	set_segment(&sregs.cs, SEL_CODE, 11, false);
+	set_segment(&sregs.ds, SEL_DATA, 3, false);
+	sregs.es = sregs.ds;
+	sregs.fs = sregs.ds;
+	sregs.gs = sregs.ds;
+	sregs.ss = sregs.ds;
+	sregs.gs.base = (unsigned long)&guest_cpus[vcpu->id];
+	set_segment(&sregs.tr, SEL_TSS, 11, true);
+	sregs.tr.base = GPA_TSS;
+	sregs.gdt.base = GPA_GDT;
+	sregs.gdt.limit = SEL_TSS + 15;
+	sregs.idt.base = GPA_IDT;
+	sregs.idt.limit = 256 * 16 - 1;
+	IOCTL(vcpu->fd, KVM_SET_SREGS, &sregs);
+}
+
+static void vcpu_start_at(struct vcpu *vcpu, void (*code)(void))
+{
+	struct kvm_mp_state state = { .mp_state = KVM_MP_STATE_RUNNABLE };
+	/* As after a call: 8 bytes off a multiple of 16. */
+	struct kvm_regs regs = {
+		.rip = (unsigned long)code,
+		.rsp = GPA_STACKS + (vcpu->id + 1) * STACK_SIZE - 8,
+		.rflags = 2,
+	};
+
+	IOCTL(vcpu->fd, KVM_SET_REGS, &regs);
+	if (!(vcpu->vm->flags & VM_NO_APIC))
+		IOCTL(vcpu->fd, KVM_SET_MP_STATE, &state);
+}
+
+static void vcpu_create(struct vm *vm, int id, void (*code)(void))
+{
+	struct kvm_enable_cap enforce = {
+		.cap = KVM_CAP_ENFORCE_PV_FEATURE_CPUID,
+		.args = { 1 },
+	};
+	struct vcpu *vcpu = &vm->vcpus[id];
+	struct guest_cpu *c = vm_cpu(vm, id);
+	long size = IOCTL(vm_open_kvm(), KVM_GET_VCPU_MMAP_SIZE, 0);
+
+	vcpu->vm = vm;
+	vcpu->id = id;
+	vcpu->stats_fd = -1;
+	vcpu->fd = IOCTL(vm->fd, KVM_CREATE_VCPU, id);
+	vcpu->run = map_or_die(size, vcpu->fd, 0);
+	if (vm->flags & VM_DIRTY_RING) {
+		vcpu->ring_size = RING_ENTRIES * sizeof(struct kvm_dirty_gfn);
+		vcpu->ring = map_or_die(vcpu->ring_size, vcpu->fd,
+					KVM_DIRTY_LOG_PAGE_OFFSET * PAGE_SIZE);
+	}
+	if (vm->flags & VM_HIDE_FEATURE)
+		IOCTL(vcpu->fd, KVM_ENABLE_CAP, &enforce);
+	vcpu_set_cpuid(vcpu);
+	vcpu_set_long_mode(vcpu);
+	vcpu_start_at(vcpu, code);
+
+	c->self = &guest_cpus[id];
+	c->id = id;
+	c->record = (void *)(GUEST_RECORD_GPA + id * LAZY_TSCDEADLINE_ALIGN);
+	c->khz = IOCTL(vcpu->fd, KVM_GET_TSC_KHZ, 0);
+}
+
+static void vm_enable_dirty_ring(struct vm *vm)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_DIRTY_LOG_RING,
+		.args = { RING_ENTRIES * sizeof(struct kvm_dirty_gfn) },
+	};
+
+	IOCTL(vm->fd, KVM_ENABLE_CAP, &cap);
+}
+
+struct vm *vm_create(int nr_vcpus, unsigned int flags, void (*code)(void))
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+	__u64 identity = 0xfffbc000;
+	int i;
+
+	if (!vm)
+		vm_die("no memory");
+	vm->flags = flags;
+	vm->nr_vcpus = nr_vcpus;
+	vm->fd = IOCTL(vm_open_kvm(), KVM_CREATE_VM, 0);
+	/* Wanted by VMX without "unrestricted guest". */
+	IOCTL(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
+	IOCTL(vm->fd, KVM_SET_TSS_ADDR, 0xfffbd000);
+	if (!(flags & VM_NO_APIC))
+		IOCTL(vm->fd, KVM_CREATE_IRQCHIP, 0);
+	if (flags & VM_DIRTY_RING)
+		vm_enable_dirty_ring(vm);
+	vm->ram = map_or_die(VM_RAM_SIZE, -1, 0);
+	vm->record_page = map_or_die(VM_RECORD_SIZE, -1, 0);
+	vm_set_slot(vm, 0, 0, VM_RAM_SIZE, vm->ram, 0);
+	vm_set_record_slot(vm, true);
+	if (flags & VM_RO_MEMORY)
+		vm_set_slot(vm, VM_RO_SLOT, GUEST_RO_GPA, PAGE_SIZE,
+			    map_or_die(PAGE_SIZE, -1, 0), KVM_MEM_READONLY);
+	load_self(vm);
+	build_tables(vm);
+	for (i = 0; i < nr_vcpus; i++)
+		vcpu_create(vm, i, code);
+	return vm;
+}
+
+void vm_destroy(struct vm *vm)
+{
+	long size = IOCTL(vm_open_kvm(), KVM_GET_VCPU_MMAP_SIZE, 0);
+	int i;
+
+	for (i = 0; i < vm->nr_vcpus; i++) {
+		munmap(vm->vcpus[i].run, size);
+		if (vm->vcpus[i].ring)
+			munmap(vm->vcpus[i].ring, vm->vcpus[i].ring_size);
+		if (vm->vcpus[i].stats_fd >= 0)
+			close(vm->vcpus[i].stats_fd);
+		close(vm->vcpus[i].fd);
+	}
+	close(vm->fd);
+	munmap(vm->ram, VM_RAM_SIZE);
+	munmap(vm->record_page, VM_RECORD_SIZE);
+	free(vm);
+}
+
+int vcpu_run(struct vcpu *vcpu)
+{
+	struct kvm_run *run = vcpu->run;
+
+	/* EAGAIN: the vCPU was waiting for a start-up IPI and got it. */
+	while (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
+		if (errno == EINTR)
+			return -EINTR;
+		if (errno != EAGAIN)
+			vm_die("KVM_RUN");
+	}
+	if (run->exit_reason != KVM_EXIT_IO || run->io.port != GUEST_PORT) {
+		struct kvm_regs regs = { 0 };
+
+		ioctl(vcpu->fd, KVM_GET_REGS, &regs);
+		vm_die("vCPU %d: unexpected exit %u (suberror %u), rip %#llx",
+		       vcpu->id, run->exit_reason, run->internal.suberror,
+		       regs.rip);
+	}
+	return *((__u8 *)run + run->io.data_offset);
+}
+
+struct one_msr {
+	struct kvm_msrs head;
+	struct kvm_msr_entry entry;
+};
+
+__u64 vcpu_get_msr(struct vcpu *vcpu, __u32 msr)
+{
+	struct one_msr m = { .head.nmsrs = 1, .entry.index = msr };
+
+	if (IOCTL(vcpu->fd, KVM_GET_MSRS, &m) != 1)
+		vm_die("KVM_GET_MSRS of %#x", msr);
+	return m.entry.data;
+}
+
+int vcpu_set_msr(struct vcpu *vcpu, __u32 msr, __u64 value)
+{
+	struct one_msr m = {
+		.head.nmsrs = 1,
+		.entry.index = msr,
+		.entry.data = value,
+	};
+
+	return IOCTL(vcpu->fd, KVM_SET_MSRS, &m) == 1 ? 0 : -1;
+}
+
+void vcpu_get_lapic(struct vcpu *vcpu, struct kvm_lapic_state *lapic)
+{
+	IOCTL(vcpu->fd, KVM_GET_LAPIC, lapic);
+}
+
+void vcpu_set_lapic(struct vcpu *vcpu, struct kvm_lapic_state *lapic)
+{
+	IOCTL(vcpu->fd, KVM_SET_LAPIC, lapic);
+}
+
+__u64 vcpu_stat(struct vcpu *vcpu, const char *name)
+{
+	struct kvm_stats_header header;
+	struct kvm_stats_desc *desc;
+	__u64 value;
+	size_t size;
+	__u32 i;
+
+	if (vcpu->stats_fd < 0)
+		vcpu->stats_fd = IOCTL(vcpu->fd, KVM_GET_STATS_FD, 0);
+	if (pread(vcpu->stats_fd, &header, sizeof(header), 0) != sizeof(header))
+		vm_die("statistics header");
+	size = sizeof(*desc) + header.name_size;
+	desc = malloc(size);
+	for (i = 0; desc && i < header.num_desc; i++) {
+		if (pread(vcpu->stats_fd, desc, size,
+			  header.desc_offset + i * size) != (ssize_t)size)
+			vm_die("statistics descriptor");
+		if (strcmp(desc->name, name))
+			continue;
+		if (pread(vcpu->stats_fd, &value, sizeof(value),
+			  header.data_offset + desc->offset) != sizeof(value))
+			vm_die("statistics value");
+		free(desc);
+		return value;
+	}
+	errno = ENOENT;
+	vm_die("statistics: no '%s'", name);
+}
+
+int vcpu_mp_state(struct vcpu *vcpu)
+{
+	struct kvm_mp_state state;
+
+	IOCTL(vcpu->fd, KVM_GET_MP_STATE, &state);
+	return state.mp_state;
+}
+
+/* Collect the whole ring; is this page of the record slot in it? */
+bool vcpu_ring_dirty(struct vcpu *vcpu, unsigned int page)
+{
+	struct kvm_dirty_gfn *gfns = vcpu->ring;
+	bool found = false;
+	int i;
+
+	for (i = 0; i < RING_ENTRIES; i++) {
+		if (!(gfns[i].flags & KVM_DIRTY_GFN_F_DIRTY))
+			continue;
+		if (gfns[i].slot == VM_RECORD_SLOT && gfns[i].offset == page)
+			found = true;
+		__atomic_store_n(&gfns[i].flags, KVM_DIRTY_GFN_F_RESET,
+				 __ATOMIC_RELEASE);
+	}
+	IOCTL(vcpu->vm->fd, KVM_RESET_DIRTY_RINGS, 0);
+	return found;
+}
+
+static void vcpu_migrate(struct vcpu *from, struct vcpu *to, bool with_msr,
+			 __u64 *deadline)
+{
+	struct kvm_lapic_state lapic;
+	struct kvm_vcpu_events events;
+	struct kvm_mp_state mp;
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+
+	IOCTL(from->fd, KVM_GET_MP_STATE, &mp);
+	IOCTL(from->fd, KVM_GET_REGS, &regs);
+	IOCTL(from->fd, KVM_GET_SREGS, &sregs);
+	IOCTL(from->fd, KVM_GET_LAPIC, &lapic);
+	IOCTL(from->fd, KVM_GET_VCPU_EVENTS, &events);
+	*deadline = vcpu_get_msr(from, GUEST_MSR_TSC_DEADLINE);
+
+	IOCTL(to->fd, KVM_SET_REGS, &regs);
+	IOCTL(to->fd, KVM_SET_SREGS, &sregs);
+	vcpu_set_msr(to, GUEST_MSR_TSC, vcpu_get_msr(from, GUEST_MSR_TSC));
+	IOCTL(to->fd, KVM_SET_LAPIC, &lapic);
+	IOCTL(to->fd, KVM_SET_VCPU_EVENTS, &events);
+	IOCTL(to->fd, KVM_SET_MP_STATE, &mp);
+	if (with_msr &&
+	    vcpu_set_msr(to, MSR_KVM_LAZY_TSCDEADLINE,
+			 vcpu_get_msr(from, MSR_KVM_LAZY_TSCDEADLINE)))
+		vm_die("the destination does not take the MSR");
+}
+
+/*
+ * As QEMU does it: the vCPUs' state first, then the rest of memory, then the
+ * deadline, which the destination must know only when everything is in place.
+ */
+void vm_migrate(struct vm *from, struct vm *to, bool with_msr)
+{
+	__u64 deadline[GUEST_MAX_CPUS];
+	int i;
+
+	memcpy(to->record_page, from->record_page, VM_RECORD_SIZE);
+	for (i = 0; i < from->nr_vcpus; i++)
+		vcpu_migrate(&from->vcpus[i], &to->vcpus[i], with_msr,
+			     &deadline[i]);
+	memcpy(to->ram, from->ram, VM_RAM_SIZE);
+	memcpy(to->record_page, from->record_page, VM_RECORD_SIZE);
+	for (i = 0; i < from->nr_vcpus; i++)
+		vcpu_set_msr(&to->vcpus[i], GUEST_MSR_TSC_DEADLINE, deadline[i]);
+}

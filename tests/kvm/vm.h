@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Small virtual machines on /dev/kvm, for tests.
+ *
+ * The guest is this program itself: its segments are copied into guest memory
+ * at the same (identity mapped) addresses, so any function that calls nothing
+ * but guest code can run in the guest, and every variable has a second copy
+ * there.  It must therefore be linked statically and at a fixed address.
+ */
+#ifndef _LAZY_TEST_VM_H
+#define _LAZY_TEST_VM_H
+
+#include <linux/kvm.h>
+#include <linux/types.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "guest.h"
+
+#define VM_RAM_SIZE		0x800000UL
+/* The records live in a memory slot of their own, so it can be taken away. */
+#define VM_RECORD_SLOT		1
+#define VM_RECORD_PAGES		4
+#define VM_RECORD_SIZE		(VM_RECORD_PAGES * 4096UL)
+#define VM_RO_SLOT		2
+
+/* Flags of vm_create(). */
+#define VM_HIDE_FEATURE		(1U << 0)	/* not in CPUID, enforced */
+#define VM_NO_APIC		(1U << 1)
+#define VM_DIRTY_RING		(1U << 2)
+#define VM_DIRTY_LOG		(1U << 3)
+#define VM_RO_MEMORY		(1U << 4)
+#define VM_HIDE_ONLY		(1U << 5)	/* not in CPUID, not enforced */
+
+struct vcpu {
+	struct vm *vm;
+	int id;
+	int fd;
+	int stats_fd;
+	struct kvm_run *run;
+	void *ring;
+	size_t ring_size;
+};
+
+struct vm {
+	int fd;
+	unsigned int flags;
+	int nr_vcpus;
+	char *ram;
+	char *record_page;
+	struct vcpu vcpus[GUEST_MAX_CPUS];
+};
+
+/*
+ * All of these end the process with a message if the system refuses: a test
+ * that cannot be set up has failed.
+ */
+void vm_die(const char *what, ...) __attribute__((noreturn, format(printf, 1, 2)));
+int vm_open_kvm(void);
+bool vm_host_has_feature(void);
+bool vm_host_lists_msr(__u32 msr);
+struct vm *vm_create(int nr_vcpus, unsigned int flags, void (*code)(void));
+void vm_destroy(struct vm *vm);
+void vm_set_slot(struct vm *vm, int slot, __u64 gpa, __u64 size, void *hva,
+		 unsigned int flags);
+void vm_set_record_slot(struct vm *vm, bool present);
+bool vm_dirty(struct vm *vm, unsigned int page);
+void vm_signal_msi(struct vm *vm, int cpu, int vector);
+long vm_halt_poll(struct vm *vm, __u64 ns);
+
+/* Address of the guest's copy of a variable of this program. */
+void *vm_guest_copy(struct vm *vm, const void *p);
+struct guest_cpu *vm_cpu(struct vm *vm, int cpu);
+struct lazy_tscdeadline_record *vm_record(struct vm *vm, int cpu);
+
+/* Run until the guest calls the host; its GUEST_CALL_* number, or -EINTR. */
+int vcpu_run(struct vcpu *vcpu);
+__u64 vcpu_get_msr(struct vcpu *vcpu, __u32 msr);
+int vcpu_set_msr(struct vcpu *vcpu, __u32 msr, __u64 value);
+void vcpu_get_lapic(struct vcpu *vcpu, struct kvm_lapic_state *lapic);
+void vcpu_set_lapic(struct vcpu *vcpu, struct kvm_lapic_state *lapic);
+__u64 vcpu_stat(struct vcpu *vcpu, const char *name);
+int vcpu_mp_state(struct vcpu *vcpu);
+bool vcpu_ring_dirty(struct vcpu *vcpu, unsigned int page);
+
+/* Copy the whole state, as a migration does; with or without our MSR. */
+void vm_migrate(struct vm *from, struct vm *to, bool with_msr);
+
+#endif /* _LAZY_TEST_VM_H */
