@@ -1,0 +1,1029 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Lazy TSC deadline: the host's side of abi/lazy_tscdeadline.h.
+ *
+ * For each vCPU that shares a record, the local APIC timer is in one of two
+ * states:
+ *
+ *  plain  The record says armed == 0.  The timer is what the guest wrote to
+ *	   MSR_IA32_TSC_DEADLINE; when it expires, KVM injects.
+ *
+ *  look   When the timer expires, KVM reads from the record what the guest
+ *	   wants by now, and injects, arms a later deadline, or does nothing.
+ *	   Normally the record says when that will be (armed != 0), and the guest
+ *	   does not trap for deadlines that are not earlier.
+ *
+ * Three operations move it between them, with the names that the RFC gave them:
+ * UPDATE (the guest wrote the MSR), KICK (the timer expired; a "look" below) and
+ * CLEAR (what is published is withdrawn: flush, cancel, reset).
+ *
+ * Guest memory is hostile.  Nothing but "pending" is ever taken from it, and
+ * "armed" is compared with the host's own copy only in order not to write to
+ * memory that is no longer a record.  Whatever goes wrong ends in the plain
+ * state, with the timer armed no later than the guest may want it.
+ *
+ * Locking: gpc->lock (read), then lazy->lock.  The hrtimer callback, in hard
+ * irq context, only tries to take the former; where that fails, or where the
+ * record cannot be written from there, it leaves the look to vCPU context.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/debugfs.h>
+#include <linux/kvm_host.h>
+#include <linux/moduleparam.h>
+#include <linux/seq_file.h>
+
+#include "cpuid.h"
+#include "lapic.h"
+#include "lazy_tscdeadline.h"
+#include "x86.h"
+
+enum lazy_verdict {
+	LAZY_LOOK_PLAIN,	/* not a look: KVM injects, as ever */
+	LAZY_LOOK_EXPIRED,	/* what the guest wants has expired: inject */
+	LAZY_LOOK_REARM,	/* it wants a later deadline: arm that */
+	LAZY_LOOK_DISARM,	/* it wants none */
+	LAZY_LOOK_DEFER,	/* no access from here: look in vCPU context */
+	LAZY_LOOK_LOST,		/* the record is gone: inject, to be safe */
+};
+
+enum lazy_off_reason {
+	LAZY_OFF_NEVER,		/* the guest has not asked for it */
+	LAZY_OFF_GUEST,		/* the guest wrote 0 to the MSR */
+	LAZY_OFF_RESET,		/* INIT or RESET of the vCPU */
+	LAZY_OFF_SET_LAPIC,	/* user space replaced the APIC's state */
+	LAZY_OFF_UNREACHABLE,	/* no memory behind the record any more */
+};
+
+#define CREATE_TRACE_POINTS
+#include "lazy_tscdeadline_trace.h"
+
+/*
+ * A sibling vCPU can move "pending" ahead for ever, a little at a time, at no
+ * cost to itself.  After LAZY_SHORT_LOOKS looks in a row that came less than
+ * LAZY_SHORT_NS after one another and only re-armed, the next deadline is armed
+ * without being published and is delivered whatever "pending" says then
+ * (except 0).  The vCPU's own writes trap until then, so a guest that really
+ * has such short timers is served exactly.
+ */
+#define LAZY_SHORT_NS		100000
+#define LAZY_SHORT_LOOKS	16
+
+/* Saturates conversions to ns: a look may come early, and then re-arms. */
+#define LAZY_DELTA_MAX		div_u64(U64_MAX, USEC_PER_SEC)
+
+static bool __read_mostly lazy_tscdeadline = true;
+module_param(lazy_tscdeadline, bool, 0644);
+MODULE_PARM_DESC(lazy_tscdeadline,
+		 "offer lazy TSC deadlines to guests (default: Y); N also stops publishing to those that use them");
+
+struct lazy_stats {
+	u64 updates;		/* writes of MSR_IA32_TSC_DEADLINE */
+	u64 published;		/* of these: armed != 0 was published */
+	u64 plain;		/* of these: not what "pending" says */
+	u64 looks_sw;		/* in the hrtimer callback */
+	u64 looks_vcpu;		/* in vCPU context: hv timer, already expired */
+	u64 expired;
+	u64 rearmed;
+	u64 disarmed;
+	u64 deferred;
+	u64 lost;
+	u64 floor;		/* deadlines not published: too many short looks */
+	u64 flushed;
+	u64 late_max;		/* ticks from deadline to look that injects */
+};
+
+/**
+ * struct kvm_lazy_tscdeadline - state of one vCPU, behind struct kvm_lapic
+ * @vcpu: whose
+ * @lock: protects all below but the statistics; leaf
+ * @gpc: the record's page: the one in use, and a spare for a change of address
+ * @cur: which of @gpc is in use
+ * @msr: MSR_KVM_LAZY_TSCDEADLINE; 0: lazy mode is off
+ * @published: the host's own copy of what it wrote to the record's armed field
+ * @look: expiry of the timer is a look; else it is injected
+ * @restart: vCPU context re-armed while the hv timer is being cancelled
+ * @last_look: guest TSC at the last look
+ * @short_looks: looks in a row with less than LAZY_SHORT_NS between them
+ * @off_reason: why lazy mode is off, enum lazy_off_reason
+ * @stats: for debugfs
+ */
+struct kvm_lazy_tscdeadline {
+	struct kvm_vcpu *vcpu;
+	raw_spinlock_t lock;
+	struct gfn_to_pfn_cache gpc[2];
+	int cur;
+	u64 msr;
+	u64 published;
+	bool look;
+	bool restart;
+	u64 last_look;
+	unsigned int short_looks;
+	enum lazy_off_reason off_reason;
+	struct lazy_stats stats;
+};
+
+static inline struct kvm_lazy_tscdeadline *lazy_of(struct kvm_lapic *apic)
+{
+	/* Pairs with smp_store_release() in lazy_alloc(). */
+	return apic ? smp_load_acquire(&apic->lazy) : NULL;
+}
+
+static inline struct gfn_to_pfn_cache *lazy_gpc(struct kvm_lazy_tscdeadline *lazy)
+{
+	return &lazy->gpc[lazy->cur];
+}
+
+static inline struct kvm_timer *lazy_timer(struct kvm_lazy_tscdeadline *lazy)
+{
+	return &lazy->vcpu->arch.apic->lapic_timer;
+}
+
+static inline bool lazy_is_tscdeadline(struct kvm_lazy_tscdeadline *lazy)
+{
+	return lazy_timer(lazy)->timer_mode == APIC_LVT_TIMER_TSCDEADLINE;
+}
+
+static inline bool lazy_lvtt_masked(struct kvm_lapic *apic)
+{
+	return kvm_lapic_get_reg(apic, APIC_LVTT) & APIC_LVT_MASKED;
+}
+
+static u64 lazy_advance_cycles(struct kvm_lazy_tscdeadline *lazy)
+{
+	return nsec_to_cycles(lazy->vcpu, lazy_timer(lazy)->timer_advance_ns);
+}
+
+static u64 lazy_guest_tsc(struct kvm_lazy_tscdeadline *lazy)
+{
+	return kvm_read_l1_tsc(lazy->vcpu, rdtsc());
+}
+
+/*
+ * Ask for a look, or for the record to be published again, in vCPU context
+ * before the vCPU enters the guest or goes on sleeping.  Request first, then
+ * kick (if the caller is not the vCPU): the other way round the vCPU could halt
+ * in between and sleep for ever, as in the RFC.  KVM_REQ_UNBLOCK is what a
+ * halted vCPU wakes up for; it does not make it runnable.
+ */
+static void lazy_request(struct kvm_vcpu *vcpu)
+{
+	kvm_make_request(KVM_REQ_LAZY_TSCDEADLINE, vcpu);
+	kvm_make_request(KVM_REQ_UNBLOCK, vcpu);
+}
+
+/*
+ * Access to the record.  Context: any, interrupts disabled, kvm->srcu held.
+ * Returns NULL if it is not reachable without sleeping.
+ */
+static struct lazy_tscdeadline_record *
+lazy_record_tryget(struct kvm_lazy_tscdeadline *lazy)
+{
+	struct gfn_to_pfn_cache *gpc = lazy_gpc(lazy);
+
+	lockdep_assert_irqs_disabled();
+
+	if (!read_trylock(&gpc->lock))
+		return NULL;
+	if (!kvm_gpc_check(gpc, sizeof(struct lazy_tscdeadline_record))) {
+		read_unlock(&gpc->lock);
+		return NULL;
+	}
+	raw_spin_lock(&lazy->lock);
+	return gpc->khva;
+}
+
+/*
+ * The same where sleeping is allowed; returns with interrupts disabled, or NULL
+ * with interrupts enabled if there is no writable memory behind the record.
+ */
+static struct lazy_tscdeadline_record *
+lazy_record_get(struct kvm_lazy_tscdeadline *lazy)
+{
+	struct gfn_to_pfn_cache *gpc = lazy_gpc(lazy);
+	const size_t len = sizeof(struct lazy_tscdeadline_record);
+
+	read_lock_irq(&gpc->lock);
+	while (!kvm_gpc_check(gpc, len)) {
+		read_unlock_irq(&gpc->lock);
+		if (kvm_gpc_refresh(gpc, len))
+			return NULL;
+		read_lock_irq(&gpc->lock);
+	}
+	raw_spin_lock(&lazy->lock);
+	return gpc->khva;
+}
+
+static void lazy_record_put(struct kvm_lazy_tscdeadline *lazy)
+{
+	raw_spin_unlock(&lazy->lock);
+	read_unlock(&lazy_gpc(lazy)->lock);
+}
+
+/*
+ * The host wrote to the record: live migration must copy it again.  KVM wants
+ * to know on behalf of which running vCPU a page was dirtied, so this is for
+ * vCPU context; see lazy_must_defer() for the hrtimer callback.
+ */
+static void lazy_record_dirty(struct kvm_lazy_tscdeadline *lazy)
+{
+	struct gfn_to_pfn_cache *gpc = lazy_gpc(lazy);
+
+	mark_page_dirty_in_slot(lazy->vcpu->kvm, gpc->memslot,
+				gpa_to_gfn(gpc->gpa));
+}
+
+static bool lazy_must_defer(struct kvm_lazy_tscdeadline *lazy, bool timer_fn)
+{
+	struct gfn_to_pfn_cache *gpc = lazy_gpc(lazy);
+
+	return timer_fn && (!gpc->memslot ||
+			    kvm_slot_dirty_track_enabled(gpc->memslot));
+}
+
+/*
+ * CLEAR: take back what the record promises, then read what the guest wants.
+ * Returns false if the record does not hold what was published there: the
+ * memory has been given to something else (reboot, kexec without a word to the
+ * host, snapshot loaded) or is scribbled upon, and must be left alone.
+ */
+static bool lazy_withdraw(struct kvm_lazy_tscdeadline *lazy,
+			  struct lazy_tscdeadline_record *rec, u64 *pending)
+{
+	u64 armed = lazy->published;
+
+	lazy->published = 0;
+	if (armed && cmpxchg(&rec->armed, armed, 0) != armed)
+		return false;
+	/*
+	 * Pairs with the barrier that the guest has between its store of
+	 * pending and its load of armed: either it sees 0 and traps, or what
+	 * it stored is seen here.
+	 */
+	smp_mb();
+	*pending = READ_ONCE(rec->pending);
+	return true;
+}
+
+/*
+ * Publish that there will be a look for @deadline.  The timer fires
+ * timer_advance_ns before the deadline that it is armed for, and that moment is
+ * what the guest may rely upon: a deadline that differs from the last one by
+ * less than the advance costs no trap.  The timer is started by the caller
+ * afterwards; until then nobody can act on a value that is too early, as the
+ * look that ends the promise withdraws it first.
+ */
+static u64 lazy_publish(struct kvm_lazy_tscdeadline *lazy,
+			struct lazy_tscdeadline_record *rec, u64 deadline)
+{
+	u64 advance = lazy_advance_cycles(lazy);
+
+	lazy->published = deadline > advance ? deadline - advance : 1;
+	WRITE_ONCE(rec->armed, lazy->published);
+	return lazy->published;
+}
+
+static bool lazy_may_publish(struct kvm_lazy_tscdeadline *lazy)
+{
+	struct kvm_vcpu *vcpu = lazy->vcpu;
+
+	return READ_ONCE(lazy_tscdeadline) && lazy->msr &&
+	       vcpu->arch.virtual_tsc_khz && kvm_lapic_enabled(vcpu) &&
+	       lazy_is_tscdeadline(lazy) && !lazy_lvtt_masked(vcpu->arch.apic);
+}
+
+/* Count looks that follow one another too closely; true if it is enough. */
+static bool lazy_hit_floor(struct kvm_lazy_tscdeadline *lazy, u64 now)
+{
+	u64 gap = now - lazy->last_look;
+
+	lazy->last_look = now;
+	if (gap > nsec_to_cycles(lazy->vcpu, LAZY_SHORT_NS))
+		lazy->short_looks = 0;
+	else if (++lazy->short_looks >= LAZY_SHORT_LOOKS)
+		return true;
+	return false;
+}
+
+/* The guest wants a later deadline than the one the timer was armed for. */
+static void lazy_look_rearm(struct kvm_lazy_tscdeadline *lazy,
+			    struct lazy_tscdeadline_record *rec,
+			    u64 deadline, u64 now, bool publish)
+{
+	lazy_timer(lazy)->tscdeadline = deadline;
+	lazy->stats.rearmed++;
+	if (lazy_hit_floor(lazy, now)) {
+		lazy->short_looks = 0;
+		lazy->stats.floor++;
+	} else if (publish && lazy_may_publish(lazy)) {
+		lazy_publish(lazy, rec, deadline);
+	}
+}
+
+static void lazy_look_expired(struct kvm_lazy_tscdeadline *lazy, u64 deadline,
+			      u64 now)
+{
+	lazy_timer(lazy)->tscdeadline = deadline;
+	lazy->look = false;
+	lazy->short_looks = 0;
+	lazy->stats.expired++;
+	if (now > deadline)
+		lazy->stats.late_max = max(lazy->stats.late_max,
+					   now - deadline);
+}
+
+static void lazy_look_disarm(struct kvm_lazy_tscdeadline *lazy)
+{
+	lazy_timer(lazy)->tscdeadline = 0;
+	lazy->look = false;
+	lazy->stats.disarmed++;
+}
+
+/*
+ * KICK, with the record at hand.  On return the timer's tscdeadline is what the
+ * guest wants: the entry spin and its tuning take it from there.
+ *
+ * A look that was not published is one after the floor was hit: only a cancel
+ * is honoured then, else the deadline is what the timer was armed for.
+ */
+static enum lazy_verdict lazy_look(struct kvm_lazy_tscdeadline *lazy,
+				   struct lazy_tscdeadline_record *rec,
+				   bool timer_fn)
+{
+	u64 published = lazy->published, pending = 0, deadline, now;
+	enum lazy_verdict verdict;
+	bool intact;
+
+	intact = lazy_withdraw(lazy, rec, &pending);
+	deadline = published ? pending : lazy_timer(lazy)->tscdeadline;
+	/* Read after pending: what expires meanwhile must not be armed late. */
+	now = lazy_guest_tsc(lazy);
+
+	if (!intact) {
+		lazy->look = false;
+		lazy->stats.lost++;
+		verdict = LAZY_LOOK_LOST;
+	} else if (!pending) {
+		lazy_look_disarm(lazy);
+		verdict = LAZY_LOOK_DISARM;
+	} else if (deadline <= now + lazy_advance_cycles(lazy)) {
+		lazy_look_expired(lazy, deadline, now);
+		verdict = LAZY_LOOK_EXPIRED;
+	} else {
+		lazy_look_rearm(lazy, rec, deadline, now, published);
+		verdict = LAZY_LOOK_REARM;
+	}
+	if (intact && published && !timer_fn)
+		lazy_record_dirty(lazy);
+	trace_kvm_lazy_tscdeadline_look(lazy->vcpu->vcpu_id, timer_fn, verdict,
+					published, pending, now);
+	return verdict;
+}
+
+static enum lazy_verdict lazy_look_try(struct kvm_lazy_tscdeadline *lazy,
+				       bool timer_fn)
+{
+	struct lazy_tscdeadline_record *rec;
+	enum lazy_verdict verdict = LAZY_LOOK_DEFER;
+	struct kvm *kvm = lazy->vcpu->kvm;
+	unsigned long flags;
+	int idx;
+
+	if (timer_fn)
+		lazy->stats.looks_sw++;
+	else
+		lazy->stats.looks_vcpu++;
+
+	idx = srcu_read_lock(&kvm->srcu);
+	local_irq_save(flags);
+	rec = lazy_record_tryget(lazy);
+	if (rec) {
+		if (!lazy->look)
+			verdict = LAZY_LOOK_PLAIN;
+		else if (!lazy_must_defer(lazy, timer_fn))
+			verdict = lazy_look(lazy, rec, timer_fn);
+		lazy_record_put(lazy);
+	}
+	local_irq_restore(flags);
+	srcu_read_unlock(&kvm->srcu, idx);
+
+	if (verdict == LAZY_LOOK_DEFER) {
+		lazy->stats.deferred++;
+		lazy_request(lazy->vcpu);
+	}
+	return verdict;
+}
+
+/*
+ * Start the hrtimer for the timer's tscdeadline.  hrtimer_start() and not the
+ * restart by the callback's return value: vCPU context may start it at the same
+ * time, and an enqueued timer must not have its expiry changed.
+ */
+static void lazy_start_hrtimer(struct kvm_lazy_tscdeadline *lazy)
+{
+	struct kvm_timer *ktimer = lazy_timer(lazy);
+	u64 deadline = READ_ONCE(ktimer->tscdeadline), now, ns = 0;
+	unsigned long flags;
+	ktime_t expire;
+
+	local_irq_save(flags);
+	expire = ktime_get();
+	now = lazy_guest_tsc(lazy);
+	if (deadline > now) {
+		ns = min(deadline - now, LAZY_DELTA_MAX) * USEC_PER_SEC;
+		/* Round up: a look that is early only has to be repeated. */
+		ns = div_u64(ns, lazy->vcpu->arch.virtual_tsc_khz) + 1;
+		ns -= min_t(u64, ns, ktimer->timer_advance_ns);
+	}
+	hrtimer_start(&ktimer->timer, ktime_add_safe(expire, ns),
+		      HRTIMER_MODE_ABS_HARD);
+	local_irq_restore(flags);
+}
+
+/**
+ * kvm_lazy_tscdeadline_timer_fn - the hrtimer of the APIC timer fired
+ * @apic: whose
+ *
+ * A look that finds nothing expired neither wakes the vCPU nor makes it exit:
+ * the timer is started again from here.  If the record is out of reach, the
+ * vCPU is asked to look itself.
+ *
+ * Context: hard irq, on any CPU, concurrently with the vCPU in guest mode.
+ * Return: true if there is nothing to inject now.
+ */
+bool kvm_lazy_tscdeadline_timer_fn(struct kvm_lapic *apic)
+{
+	struct kvm_lazy_tscdeadline *lazy = lazy_of(apic);
+
+	if (!lazy || !READ_ONCE(lazy->look))
+		return false;
+
+	switch (lazy_look_try(lazy, true)) {
+	case LAZY_LOOK_REARM:
+		lazy_start_hrtimer(lazy);
+		return true;
+	case LAZY_LOOK_DEFER:
+		kvm_vcpu_kick(apic->vcpu);
+		return true;
+	case LAZY_LOOK_DISARM:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/**
+ * kvm_lazy_tscdeadline_expired - the APIC timer expired in vCPU context
+ * @apic: whose
+ * @from_timer_fn: called by the hrtimer callback, which has had its look
+ *
+ * The hv timer fired, or a timer was to be started whose deadline had passed.
+ * To be called before anything is injected.  Where a later deadline is to be
+ * armed, the hrtimer is started here; with the hv timer, which the caller is
+ * about to cancel, that is left to kvm_lazy_tscdeadline_rearm().
+ *
+ * Context: vCPU context, preemption or interrupts disabled.
+ * Return: true if there is nothing to inject now.
+ */
+bool kvm_lazy_tscdeadline_expired(struct kvm_lapic *apic, bool from_timer_fn)
+{
+	struct kvm_lazy_tscdeadline *lazy = lazy_of(apic);
+
+	if (from_timer_fn || !lazy || !READ_ONCE(lazy->look))
+		return false;
+
+	switch (lazy_look_try(lazy, false)) {
+	case LAZY_LOOK_REARM:
+		if (apic->lapic_timer.hv_timer_in_use)
+			lazy->restart = true;
+		else
+			lazy_start_hrtimer(lazy);
+		return true;
+	case LAZY_LOOK_DISARM:
+	case LAZY_LOOK_DEFER:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/**
+ * kvm_lazy_tscdeadline_rearm - must the timer be started again?
+ * @apic: whose
+ *
+ * Context: vCPU context, after kvm_lazy_tscdeadline_expired() and after the hv
+ * timer has been cancelled.
+ * Return: true once after a look that found a later deadline.
+ */
+bool kvm_lazy_tscdeadline_rearm(struct kvm_lapic *apic)
+{
+	struct kvm_lazy_tscdeadline *lazy = lazy_of(apic);
+	bool restart = lazy && lazy->restart;
+
+	if (restart)
+		lazy->restart = false;
+	return restart;
+}
+
+/**
+ * kvm_lazy_tscdeadline_update - UPDATE: a new deadline was written to the MSR
+ * @apic: whose; its timer's tscdeadline is the new value, in guest TSC ticks
+ *
+ * Publishes the deadline if it is the one that the guest has put into the
+ * record.  Any other value comes from code that does not speak the protocol and
+ * is armed as it is.  To be called after the hrtimer has been cancelled and
+ * before the timer is started, so that an expiry at once is a look as well.
+ *
+ * Context: vCPU context; the VMX fast path calls with interrupts disabled.  If
+ * the record is out of reach the timer is plain for now, and vCPU context
+ * publishes it before the guest is entered.
+ */
+void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic)
+{
+	struct kvm_lazy_tscdeadline *lazy = lazy_of(apic);
+	struct lazy_tscdeadline_record *rec;
+	u64 deadline = apic->lapic_timer.tscdeadline;
+	u64 published, pending = 0;
+	unsigned long flags;
+	int idx;
+
+	if (!lazy || !lazy->msr)
+		return;
+
+	lazy->stats.updates++;
+	idx = srcu_read_lock(&apic->vcpu->kvm->srcu);
+	local_irq_save(flags);
+	lazy->look = false;
+	lazy->restart = false;
+	rec = lazy_record_tryget(lazy);
+	if (!rec) {
+		lazy_request(apic->vcpu);
+		goto out;
+	}
+
+	published = lazy->published;
+	if (!lazy_withdraw(lazy, rec, &pending)) {
+		lazy->stats.lost++;
+	} else if (deadline && deadline == pending && lazy_may_publish(lazy)) {
+		lazy_publish(lazy, rec, deadline);
+		lazy->look = true;
+		lazy->stats.published++;
+	} else if (deadline) {
+		lazy->stats.plain++;
+	}
+	if (published || lazy->published)
+		lazy_record_dirty(lazy);
+	trace_kvm_lazy_tscdeadline_update(apic->vcpu->vcpu_id, deadline,
+					  lazy->published);
+	lazy_record_put(lazy);
+out:
+	local_irq_restore(flags);
+	srcu_read_unlock(&apic->vcpu->kvm->srcu, idx);
+}
+
+/**
+ * kvm_lazy_tscdeadline_cancel - CLEAR: the APIC timer has been cancelled
+ * @apic: whose
+ *
+ * For a change of the LVTT's mode, which discards the deadline: what is
+ * published is withdrawn and what is pending is forgotten.  To be called after
+ * the timer has been cancelled.
+ *
+ * Context: vCPU context, may be atomic; what cannot be done at once is done
+ * before the guest is entered.
+ */
+void kvm_lazy_tscdeadline_cancel(struct kvm_lapic *apic)
+{
+	struct kvm_lazy_tscdeadline *lazy = lazy_of(apic);
+	struct lazy_tscdeadline_record *rec;
+	unsigned long flags;
+	u64 pending;
+	int idx;
+
+	if (!lazy || (!lazy->look && !lazy->published))
+		return;
+
+	idx = srcu_read_lock(&apic->vcpu->kvm->srcu);
+	local_irq_save(flags);
+	lazy->look = false;
+	lazy->restart = false;
+	rec = lazy_record_tryget(lazy);
+	if (rec) {
+		if (lazy->published && lazy_withdraw(lazy, rec, &pending))
+			lazy_record_dirty(lazy);
+		lazy_record_put(lazy);
+	} else {
+		lazy_request(apic->vcpu);
+	}
+	local_irq_restore(flags);
+	srcu_read_unlock(&apic->vcpu->kvm->srcu, idx);
+}
+
+/* Lazy mode is over; what was published has been withdrawn or is beyond reach. */
+static void lazy_turn_off(struct kvm_lazy_tscdeadline *lazy,
+			  enum lazy_off_reason reason)
+{
+	lazy->look = false;
+	lazy->restart = false;
+	lazy->published = 0;
+	lazy->msr = 0;
+	lazy->off_reason = reason;
+	kvm_gpc_deactivate(lazy_gpc(lazy));
+	trace_kvm_lazy_tscdeadline_disable(lazy->vcpu->vcpu_id, reason);
+}
+
+/*
+ * CLEAR in vCPU context, sleeping allowed: the timer's tscdeadline becomes what
+ * the guest wants, and with @publish a look is promised for it again.  The
+ * caller starts the timer.  Without a record to read, the deadline that the
+ * timer was armed for stands: it is not later than the one the guest wants.
+ */
+static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
+{
+	struct kvm_timer *ktimer = lazy_timer(lazy);
+	struct lazy_tscdeadline_record *rec;
+	u64 published, pending = 0;
+	int idx;
+
+	hrtimer_cancel(&ktimer->timer);
+
+	idx = srcu_read_lock(&lazy->vcpu->kvm->srcu);
+	rec = lazy_record_get(lazy);
+	if (!rec) {
+		lazy_turn_off(lazy, LAZY_OFF_UNREACHABLE);
+		goto out;
+	}
+
+	published = lazy->published;
+	if (!lazy_withdraw(lazy, rec, &pending)) {
+		lazy->stats.lost++;
+		lazy->look = false;
+	} else {
+		/* Unpublished look: the floor; only a cancel is honoured. */
+		if (lazy->look && (published || !pending))
+			ktimer->tscdeadline = pending;
+		lazy->look = false;
+		if (publish && pending && pending == ktimer->tscdeadline &&
+		    !atomic_read(&ktimer->pending) && lazy_may_publish(lazy)) {
+			lazy_publish(lazy, rec, pending);
+			lazy->look = true;
+		}
+	}
+	if (published || lazy->published)
+		lazy_record_dirty(lazy);
+	lazy->stats.flushed++;
+	trace_kvm_lazy_tscdeadline_flush(lazy->vcpu->vcpu_id, published,
+					 ktimer->tscdeadline);
+	lazy_record_put(lazy);
+	local_irq_enable();
+out:
+	srcu_read_unlock(&lazy->vcpu->kvm->srcu, idx);
+}
+
+static void lazy_restart(struct kvm_lazy_tscdeadline *lazy)
+{
+	if (lazy_is_tscdeadline(lazy))
+		kvm_lapic_switch_to_hv_timer(lazy->vcpu);
+}
+
+/**
+ * kvm_lazy_tscdeadline_flush - CLEAR: make the LAPIC timer a plain one
+ * @vcpu: whose
+ *
+ * For whoever reads, saves or masks the timer: afterwards the timer's
+ * tscdeadline is the deadline that the guest wants, the timer is armed for it,
+ * the record says armed == 0 and its page is marked dirty, so the next deadline
+ * traps, here or wherever the vCPU has been migrated to.
+ *
+ * Context: vCPU context, may sleep.
+ */
+void kvm_lazy_tscdeadline_flush(struct kvm_vcpu *vcpu)
+{
+	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
+
+	if (!lazy || (!lazy->look && !lazy->published))
+		return;
+
+	lazy_resync(lazy, false);
+	lazy_restart(lazy);
+}
+
+/**
+ * kvm_lazy_tscdeadline_lvtt - the LVTT may have been masked
+ * @apic: whose
+ *
+ * While it is masked (also by a software disable of the APIC) every deadline
+ * traps, as KVM's treatment of a masked timer goes by the MSR.
+ *
+ * Context: vCPU context, may sleep.
+ */
+void kvm_lazy_tscdeadline_lvtt(struct kvm_lapic *apic)
+{
+	if (lazy_lvtt_masked(apic))
+		kvm_lazy_tscdeadline_flush(apic->vcpu);
+}
+
+/**
+ * kvm_lazy_tscdeadline_service - handle KVM_REQ_LAZY_TSCDEADLINE
+ * @vcpu: whose
+ *
+ * The callback could not look, the record's page had been moved, or the guest's
+ * TSC was changed: read what the guest wants, publish and arm it.  An expired
+ * one is injected by the timer code when it is started.
+ *
+ * Context: vCPU context, may sleep, before the guest is entered.
+ */
+void kvm_lazy_tscdeadline_service(struct kvm_vcpu *vcpu)
+{
+	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
+
+	if (!lazy || !lazy->msr)
+		return;
+
+	lazy_resync(lazy, true);
+	lazy_restart(lazy);
+}
+
+/**
+ * kvm_lazy_tscdeadline_tsc_changed - the offset or rate of the guest's TSC changed
+ * @vcpu: whose
+ *
+ * Context: vCPU context, any, atomic included.
+ */
+void kvm_lazy_tscdeadline_tsc_changed(struct kvm_vcpu *vcpu)
+{
+	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
+
+	if (lazy && lazy->msr)
+		lazy_request(vcpu);
+}
+
+static void lazy_disable(struct kvm_vcpu *vcpu, enum lazy_off_reason reason)
+{
+	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
+
+	if (!lazy || !lazy->msr)
+		return;
+	if (lazy->look || lazy->published)
+		lazy_resync(lazy, false);
+	if (lazy->msr)
+		lazy_turn_off(lazy, reason);
+}
+
+/**
+ * kvm_lazy_tscdeadline_reset - INIT or RESET of the vCPU
+ * @vcpu: whose
+ *
+ * Context: vCPU context, may sleep; the caller cancels the timer.
+ */
+void kvm_lazy_tscdeadline_reset(struct kvm_vcpu *vcpu)
+{
+	lazy_disable(vcpu, LAZY_OFF_RESET);
+}
+
+/**
+ * kvm_lazy_tscdeadline_set_lapic - user space replaces the state of the APIC
+ * @vcpu: whose
+ *
+ * System reset, a loaded snapshot, incoming migration: a VMM that does not know
+ * the feature neither saves nor clears its MSR, and guest memory may have been
+ * replaced as well.  Lazy mode ends; the guest has to ask for it again.
+ *
+ * Context: vCPU context, may sleep; the caller cancels and restarts the timer.
+ */
+void kvm_lazy_tscdeadline_set_lapic(struct kvm_vcpu *vcpu)
+{
+	lazy_disable(vcpu, LAZY_OFF_SET_LAPIC);
+}
+
+static struct kvm_lazy_tscdeadline *lazy_alloc(struct kvm_vcpu *vcpu)
+{
+	struct kvm_lapic *apic = vcpu->arch.apic;
+	struct kvm_lazy_tscdeadline *lazy = apic->lazy;
+
+	BUILD_BUG_ON(sizeof(struct lazy_tscdeadline_record) !=
+		     LAZY_TSCDEADLINE_ALIGN);
+	BUILD_BUG_ON(PAGE_SIZE % LAZY_TSCDEADLINE_ALIGN);
+
+	if (lazy)
+		return lazy;
+
+	lazy = kzalloc(sizeof(*lazy), GFP_KERNEL_ACCOUNT);
+	if (!lazy)
+		return NULL;
+	lazy->vcpu = vcpu;
+	raw_spin_lock_init(&lazy->lock);
+	kvm_gpc_init(&lazy->gpc[0], vcpu->kvm);
+	kvm_gpc_init(&lazy->gpc[1], vcpu->kvm);
+	/* Pairs with smp_load_acquire() in lazy_of(). */
+	smp_store_release(&apic->lazy, lazy);
+	return lazy;
+}
+
+/* Tell the guest what this host can do; armed is 0 until something is armed. */
+static bool lazy_offer(struct kvm_lazy_tscdeadline *lazy)
+{
+	struct lazy_tscdeadline_record *rec = lazy_record_get(lazy);
+
+	if (!rec)
+		return false;
+	WRITE_ONCE(rec->armed, 0);
+	WRITE_ONCE(rec->features, LAZY_TSCDEADLINE_F_CANCEL);
+	WRITE_ONCE(rec->version, LAZY_TSCDEADLINE_VERSION);
+	lazy_record_dirty(lazy);
+	lazy_record_put(lazy);
+	local_irq_enable();
+	return true;
+}
+
+static int lazy_enable(struct kvm_vcpu *vcpu, u64 data)
+{
+	const size_t len = sizeof(struct lazy_tscdeadline_record);
+	u64 gpa = data & LAZY_TSCDEADLINE_MSR_GPA_MASK;
+	struct kvm_lazy_tscdeadline *lazy = lazy_alloc(vcpu);
+	struct gfn_to_pfn_cache *spare;
+	int idx, r = 1;
+
+	if (!lazy)
+		return 1;
+
+	idx = srcu_read_lock(&vcpu->kvm->srcu);
+	spare = &lazy->gpc[!lazy->cur];
+	if (kvm_gpc_activate(spare, gpa, len)) {
+		/* Nothing has changed: a record in use stays in use. */
+		kvm_gpc_deactivate(spare);
+		goto out;
+	}
+
+	kvm_lazy_tscdeadline_flush(vcpu);
+	kvm_gpc_deactivate(lazy_gpc(lazy));
+	raw_spin_lock_irq(&lazy->lock);
+	lazy->cur = !lazy->cur;
+	lazy->msr = data;
+	raw_spin_unlock_irq(&lazy->lock);
+	trace_kvm_lazy_tscdeadline_enable(vcpu->vcpu_id, gpa);
+
+	if (lazy_offer(lazy))
+		r = 0;
+	else
+		lazy_turn_off(lazy, LAZY_OFF_UNREACHABLE);
+out:
+	srcu_read_unlock(&vcpu->kvm->srcu, idx);
+	return r;
+}
+
+/**
+ * kvm_lazy_tscdeadline_set_msr - write of MSR_KVM_LAZY_TSCDEADLINE
+ * @vcpu: whose
+ * @data: 0, or the record's guest-physical address and
+ *	LAZY_TSCDEADLINE_MSR_ENABLED
+ *
+ * Context: vCPU context, may sleep.
+ * Return: 0; 1 or KVM_MSR_RET_UNSUPPORTED: #GP, and nothing has changed.
+ */
+int kvm_lazy_tscdeadline_set_msr(struct kvm_vcpu *vcpu, u64 data)
+{
+	if (!guest_pv_has(vcpu, KVM_FEATURE_LAZY_TSCDEADLINE) ||
+	    !lapic_in_kernel(vcpu))
+		return KVM_MSR_RET_UNSUPPORTED;
+
+	if (!data) {
+		struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
+
+		kvm_lazy_tscdeadline_flush(vcpu);
+		if (lazy && lazy->msr)
+			lazy_turn_off(lazy, LAZY_OFF_GUEST);
+		return 0;
+	}
+	if (!(data & LAZY_TSCDEADLINE_MSR_ENABLED) ||
+	    data & ~(LAZY_TSCDEADLINE_MSR_GPA_MASK |
+		     LAZY_TSCDEADLINE_MSR_ENABLED))
+		return 1;
+	if (!READ_ONCE(lazy_tscdeadline))
+		return 1;
+	return lazy_enable(vcpu, data);
+}
+
+/**
+ * kvm_lazy_tscdeadline_get_msr - read of MSR_KVM_LAZY_TSCDEADLINE
+ * @vcpu: whose
+ * @data: what was written last; 0 if lazy mode has ended since
+ *
+ * Context: vCPU context.
+ * Return: 0 or KVM_MSR_RET_UNSUPPORTED.
+ */
+int kvm_lazy_tscdeadline_get_msr(struct kvm_vcpu *vcpu, u64 *data)
+{
+	struct kvm_lazy_tscdeadline *lazy;
+
+	if (!guest_pv_has(vcpu, KVM_FEATURE_LAZY_TSCDEADLINE) ||
+	    !lapic_in_kernel(vcpu))
+		return KVM_MSR_RET_UNSUPPORTED;
+
+	lazy = lazy_of(vcpu->arch.apic);
+	*data = lazy ? lazy->msr : 0;
+	return 0;
+}
+
+/**
+ * kvm_lazy_tscdeadline_cpuid - the feature's bit in KVM_CPUID_FEATURES.EAX
+ *
+ * Return: the bit, or 0 where the module's parameter says no.
+ */
+u32 kvm_lazy_tscdeadline_cpuid(void)
+{
+	return READ_ONCE(lazy_tscdeadline) ?
+	       BIT(KVM_FEATURE_LAZY_TSCDEADLINE) : 0;
+}
+
+/**
+ * kvm_lazy_tscdeadline_destroy - the vCPU goes away
+ * @apic: whose; its hrtimer has been cancelled
+ *
+ * Context: may sleep.
+ */
+void kvm_lazy_tscdeadline_destroy(struct kvm_lapic *apic)
+{
+	struct kvm_lazy_tscdeadline *lazy = apic->lazy;
+
+	if (!lazy)
+		return;
+	kvm_gpc_deactivate(&lazy->gpc[0]);
+	kvm_gpc_deactivate(&lazy->gpc[1]);
+	apic->lazy = NULL;
+	kfree(lazy);
+}
+
+static const char * const lazy_off_names[] = {
+	[LAZY_OFF_NEVER]	= "never",
+	[LAZY_OFF_GUEST]	= "guest",
+	[LAZY_OFF_RESET]	= "reset",
+	[LAZY_OFF_SET_LAPIC]	= "set_lapic",
+	[LAZY_OFF_UNREACHABLE]	= "unreachable",
+};
+
+static void lazy_show_stats(struct seq_file *m, const struct lazy_stats *s,
+			    u32 tsc_khz)
+{
+	const struct {
+		const char *name;
+		u64 value;
+	} rows[] = {
+		{ "updates", s->updates },
+		{ "published", s->published },
+		{ "plain", s->plain },
+		{ "looks_sw", s->looks_sw },
+		{ "looks_vcpu", s->looks_vcpu },
+		{ "expired", s->expired },
+		{ "rearmed", s->rearmed },
+		{ "disarmed", s->disarmed },
+		{ "deferred", s->deferred },
+		{ "lost", s->lost },
+		{ "floor", s->floor },
+		{ "flushed", s->flushed },
+		{ "late_max_us", tsc_khz ?
+			div_u64(s->late_max, tsc_khz) * 1000 +
+			s->late_max % tsc_khz * 1000 / tsc_khz : 0 },
+	};
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(rows); i++)
+		seq_printf(m, "%s %llu\n", rows[i].name, rows[i].value);
+}
+
+/* Racy snapshot: for eyes and scripts, not for decisions. */
+static int lazy_tscdeadline_show(struct seq_file *m, void *v)
+{
+	struct kvm_vcpu *vcpu = m->private;
+	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
+
+	seq_printf(m, "enabled %d\n", lazy && lazy->msr);
+	seq_printf(m, "off_reason %s\n",
+		   lazy && lazy->msr ? "-" :
+		   lazy_off_names[lazy ? lazy->off_reason : LAZY_OFF_NEVER]);
+	if (!lazy)
+		return 0;
+	seq_printf(m, "msr 0x%llx\n", lazy->msr);
+	seq_printf(m, "armed %llu\n", lazy->published);
+	seq_printf(m, "look %d\n", lazy->look);
+	seq_printf(m, "deadline %llu\n", lazy_timer(lazy)->tscdeadline);
+	seq_printf(m, "now %llu\n", lazy_guest_tsc(lazy));
+	lazy_show_stats(m, &lazy->stats, vcpu->arch.virtual_tsc_khz);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(lazy_tscdeadline);
+
+/**
+ * kvm_lazy_tscdeadline_create_debugfs - add the vCPU's file
+ * @vcpu: whose
+ * @dir: its directory in debugfs
+ *
+ * Context: may sleep.
+ */
+void kvm_lazy_tscdeadline_create_debugfs(struct kvm_vcpu *vcpu,
+					 struct dentry *dir)
+{
+	if (lapic_in_kernel(vcpu))
+		debugfs_create_file("lazy_tscdeadline", 0444, dir, vcpu,
+				    &lazy_tscdeadline_fops);
+}
