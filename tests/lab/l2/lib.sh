@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=dash
+#
+# What the jobs of a guest share.  Source it; end with "finish".
+
+DRIVER=lazy_tscdeadline
+COUNTERS=/sys/kernel/debug/$DRIVER
+tests=0
+failed=0
+
+# diag: pass on what comes on stdin as TAP comments.
+diag()
+{
+	sed 's/^/# /'
+}
+
+# check WHAT COMMAND...: one test: does the command succeed?
+check()
+{
+	what=$1
+	shift
+	tests=$((tests + 1))
+	if "$@" >/tmp/check.log 2>&1; then
+		echo "ok $tests - $what"
+		return 0
+	fi
+	failed=$((failed + 1))
+	echo "not ok $tests - $what"
+	echo "# failed: $*"
+	diag </tmp/check.log
+	dmesg | tail -n 5 | diag
+	return 1
+}
+
+finish()
+{
+	echo "1..$tests"
+	[ "$failed" = 0 ]
+	exit
+}
+
+cpus()
+{
+	sed -n 's/^processor[[:space:]]*: //p' /proc/cpuinfo
+}
+
+# device CPU: print the clock event device that the CPU's tick uses.
+device()
+{
+	awk -v cpu="$1" '
+		/^Per CPU device:/ { mine = $NF == cpu }
+		/^Broadcast device/ { mine = 0 }
+		mine && /^Clock Event Device:/ { print $4 }
+	' /proc/timer_list
+}
+
+# devices_are NAME: is that the device of every CPU?
+devices_are()
+{
+	for cpu in $(cpus); do
+		name=$(device "$cpu")
+		echo "CPU $cpu uses $name"
+		[ "$name" = "$1" ] || return 1
+	done
+}
+
+# devices_are_ours: is the device of every CPU the driver's?
+devices_are_ours()
+{
+	for cpu in $(cpus); do
+		name=$(device "$cpu")
+		echo "CPU $cpu uses $name"
+		case $name in
+		lazy*) ;;
+		*) return 1 ;;
+		esac
+	done
+}
+
+# counter CPU NAME: print one of the driver's counters.
+counter()
+{
+	awk -v name="$2" '$1 == name { print $2 }' "$COUNTERS/cpu$1"
+}
+
+# more CPU NAME NAME: is the first of two counters the greater one?
+more()
+{
+	diag <"$COUNTERS/cpu$1"
+	[ "$(counter "$1" "$2")" -gt "$(counter "$1" "$3")" ]
+}
+
+# is CPU NAME VALUE: has the counter that value?
+is()
+{
+	diag <"$COUNTERS/cpu$1"
+	[ "$(counter "$1" "$2")" = "$3" ]
+}
+
+# said TEXT: did the kernel say that exactly once?
+said()
+{
+	[ "$(dmesg | grep -c "$1")" = 1 ]
+}
+
+loaded()
+{
+	grep -q "^$DRIVER " /proc/modules
+}
+
+# timers [OPTION]...: run timers on all CPUs; show what was seen.
+timers()
+{
+	timer_check "$@" >/tmp/timers.log 2>&1
+	timers_status=$?
+	grep '^#' /tmp/timers.log >&3
+	grep -v '^#' /tmp/timers.log
+	return $timers_status
+}
+
+# timers_begin, timers_end: have timers run meanwhile.
+timers_begin()
+{
+	timer_check -n 0 >/tmp/timers.log 2>&1 &
+	timers_pid=$!
+}
+
+timers_end()
+{
+	kill -TERM "$timers_pid"
+	wait "$timers_pid"
+	timers_status=$?
+	grep '^#' /tmp/timers.log >&3
+	grep -v '^#' /tmp/timers.log
+	return $timers_status
+}
