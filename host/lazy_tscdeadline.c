@@ -172,33 +172,32 @@ static void lazy_request(struct kvm_vcpu *vcpu)
 	kvm_make_request(KVM_REQ_UNBLOCK, vcpu);
 }
 
-/*
- * Access to the record.  Context: any, interrupts disabled, kvm->srcu held.
- * Returns NULL if it is not reachable without sleeping.
- */
-static struct lazy_tscdeadline_record *
-lazy_record_tryget(struct kvm_lazy_tscdeadline *lazy)
+static inline struct lazy_tscdeadline_record *
+lazy_record(struct kvm_lazy_tscdeadline *lazy)
+{
+	return lazy_gpc(lazy)->khva;
+}
+
+static bool __lazy_record_trylock(struct kvm_lazy_tscdeadline *lazy)
 {
 	struct gfn_to_pfn_cache *gpc = lazy_gpc(lazy);
 
 	lockdep_assert_irqs_disabled();
 
 	if (!read_trylock(&gpc->lock))
-		return NULL;
+		return false;
 	if (!kvm_gpc_check(gpc, sizeof(struct lazy_tscdeadline_record))) {
 		read_unlock(&gpc->lock);
-		return NULL;
+		return false;
 	}
 	raw_spin_lock(&lazy->lock);
-	return gpc->khva;
+	/* For sparse: to callers, the two locks are one. */
+	__release(&lazy->lock);
+	__release(&gpc->lock);
+	return true;
 }
 
-/*
- * The same where sleeping is allowed; returns with interrupts disabled, or NULL
- * with interrupts enabled if there is no writable memory behind the record.
- */
-static struct lazy_tscdeadline_record *
-lazy_record_get(struct kvm_lazy_tscdeadline *lazy)
+static bool __lazy_record_lock(struct kvm_lazy_tscdeadline *lazy)
 {
 	struct gfn_to_pfn_cache *gpc = lazy_gpc(lazy);
 	const size_t len = sizeof(struct lazy_tscdeadline_record);
@@ -207,15 +206,32 @@ lazy_record_get(struct kvm_lazy_tscdeadline *lazy)
 	while (!kvm_gpc_check(gpc, len)) {
 		read_unlock_irq(&gpc->lock);
 		if (kvm_gpc_refresh(gpc, len))
-			return NULL;
+			return false;
 		read_lock_irq(&gpc->lock);
 	}
 	raw_spin_lock(&lazy->lock);
-	return gpc->khva;
+	__release(&lazy->lock);
+	__release(&gpc->lock);
+	return true;
 }
 
-static void lazy_record_put(struct kvm_lazy_tscdeadline *lazy)
+/*
+ * Access to lazy_record(), kvm->srcu held.  The first is for any context with
+ * interrupts disabled and is false if the record is not reachable without
+ * sleeping.  The second may sleep, disables interrupts if it succeeds, and is
+ * false if there is no writable memory behind the record.
+ */
+#define lazy_record_trylock(lazy)					\
+	__cond_lock(lazy_record, __lazy_record_trylock(lazy))
+#define lazy_record_lock(lazy)						\
+	__cond_lock(lazy_record, __lazy_record_lock(lazy))
+
+static void lazy_record_unlock(struct kvm_lazy_tscdeadline *lazy)
+	__releases(lazy_record)
 {
+	__release(lazy_record);
+	__acquire(&lazy->lock);
+	__acquire(&lazy_gpc(lazy)->lock);
 	raw_spin_unlock(&lazy->lock);
 	read_unlock(&lazy_gpc(lazy)->lock);
 }
@@ -247,9 +263,9 @@ static bool lazy_must_defer(struct kvm_lazy_tscdeadline *lazy, bool timer_fn)
  * memory has been given to something else (reboot, kexec without a word to the
  * host, snapshot loaded) or is scribbled upon, and must be left alone.
  */
-static bool lazy_withdraw(struct kvm_lazy_tscdeadline *lazy,
-			  struct lazy_tscdeadline_record *rec, u64 *pending)
+static bool lazy_withdraw(struct kvm_lazy_tscdeadline *lazy, u64 *pending)
 {
+	struct lazy_tscdeadline_record *rec = lazy_record(lazy);
 	u64 armed = lazy->published;
 
 	lazy->published = 0;
@@ -273,14 +289,12 @@ static bool lazy_withdraw(struct kvm_lazy_tscdeadline *lazy,
  * afterwards; until then nobody can act on a value that is too early, as the
  * look that ends the promise withdraws it first.
  */
-static u64 lazy_publish(struct kvm_lazy_tscdeadline *lazy,
-			struct lazy_tscdeadline_record *rec, u64 deadline)
+static void lazy_publish(struct kvm_lazy_tscdeadline *lazy, u64 deadline)
 {
 	u64 advance = lazy_advance_cycles(lazy);
 
 	lazy->published = deadline > advance ? deadline - advance : 1;
-	WRITE_ONCE(rec->armed, lazy->published);
-	return lazy->published;
+	WRITE_ONCE(lazy_record(lazy)->armed, lazy->published);
 }
 
 static bool lazy_may_publish(struct kvm_lazy_tscdeadline *lazy)
@@ -306,9 +320,8 @@ static bool lazy_hit_floor(struct kvm_lazy_tscdeadline *lazy, u64 now)
 }
 
 /* The guest wants a later deadline than the one the timer was armed for. */
-static void lazy_look_rearm(struct kvm_lazy_tscdeadline *lazy,
-			    struct lazy_tscdeadline_record *rec,
-			    u64 deadline, u64 now, bool publish)
+static void lazy_look_rearm(struct kvm_lazy_tscdeadline *lazy, u64 deadline,
+			    u64 now, bool publish)
 {
 	lazy_timer(lazy)->tscdeadline = deadline;
 	lazy->stats.rearmed++;
@@ -316,7 +329,7 @@ static void lazy_look_rearm(struct kvm_lazy_tscdeadline *lazy,
 		lazy->short_looks = 0;
 		lazy->stats.floor++;
 	} else if (publish && lazy_may_publish(lazy)) {
-		lazy_publish(lazy, rec, deadline);
+		lazy_publish(lazy, deadline);
 	}
 }
 
@@ -340,21 +353,25 @@ static void lazy_look_disarm(struct kvm_lazy_tscdeadline *lazy)
 }
 
 /*
- * KICK, with the record at hand.  On return the timer's tscdeadline is what the
+ * KICK, with the record locked.  On return the timer's tscdeadline is what the
  * guest wants: the entry spin and its tuning take it from there.
  *
  * A look that was not published is one after the floor was hit: only a cancel
  * is honoured then, else the deadline is what the timer was armed for.
  */
 static enum lazy_verdict lazy_look(struct kvm_lazy_tscdeadline *lazy,
-				   struct lazy_tscdeadline_record *rec,
 				   bool timer_fn)
 {
 	u64 published = lazy->published, pending = 0, deadline, now;
 	enum lazy_verdict verdict;
 	bool intact;
 
-	intact = lazy_withdraw(lazy, rec, &pending);
+	if (!lazy->look)
+		return LAZY_LOOK_PLAIN;
+	if (lazy_must_defer(lazy, timer_fn))
+		return LAZY_LOOK_DEFER;
+
+	intact = lazy_withdraw(lazy, &pending);
 	deadline = published ? pending : lazy_timer(lazy)->tscdeadline;
 	/* Read after pending: what expires meanwhile must not be armed late. */
 	now = lazy_guest_tsc(lazy);
@@ -370,7 +387,7 @@ static enum lazy_verdict lazy_look(struct kvm_lazy_tscdeadline *lazy,
 		lazy_look_expired(lazy, deadline, now);
 		verdict = LAZY_LOOK_EXPIRED;
 	} else {
-		lazy_look_rearm(lazy, rec, deadline, now, published);
+		lazy_look_rearm(lazy, deadline, now, published);
 		verdict = LAZY_LOOK_REARM;
 	}
 	if (intact && published && !timer_fn)
@@ -380,12 +397,23 @@ static enum lazy_verdict lazy_look(struct kvm_lazy_tscdeadline *lazy,
 	return verdict;
 }
 
+static enum lazy_verdict lazy_look_irqoff(struct kvm_lazy_tscdeadline *lazy,
+					  bool timer_fn)
+{
+	enum lazy_verdict verdict;
+
+	if (!lazy_record_trylock(lazy))
+		return LAZY_LOOK_DEFER;
+	verdict = lazy_look(lazy, timer_fn);
+	lazy_record_unlock(lazy);
+	return verdict;
+}
+
 static enum lazy_verdict lazy_look_try(struct kvm_lazy_tscdeadline *lazy,
 				       bool timer_fn)
 {
-	struct lazy_tscdeadline_record *rec;
-	enum lazy_verdict verdict = LAZY_LOOK_DEFER;
 	struct kvm *kvm = lazy->vcpu->kvm;
+	enum lazy_verdict verdict;
 	unsigned long flags;
 	int idx;
 
@@ -396,14 +424,7 @@ static enum lazy_verdict lazy_look_try(struct kvm_lazy_tscdeadline *lazy,
 
 	idx = srcu_read_lock(&kvm->srcu);
 	local_irq_save(flags);
-	rec = lazy_record_tryget(lazy);
-	if (rec) {
-		if (!lazy->look)
-			verdict = LAZY_LOOK_PLAIN;
-		else if (!lazy_must_defer(lazy, timer_fn))
-			verdict = lazy_look(lazy, rec, timer_fn);
-		lazy_record_put(lazy);
-	}
+	verdict = lazy_look_irqoff(lazy, timer_fn);
 	local_irq_restore(flags);
 	srcu_read_unlock(&kvm->srcu, idx);
 
@@ -541,7 +562,6 @@ bool kvm_lazy_tscdeadline_rearm(struct kvm_lapic *apic)
 void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic)
 {
 	struct kvm_lazy_tscdeadline *lazy = lazy_of(apic);
-	struct lazy_tscdeadline_record *rec;
 	u64 deadline = apic->lapic_timer.tscdeadline;
 	u64 published, pending = 0;
 	unsigned long flags;
@@ -555,17 +575,16 @@ void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic)
 	local_irq_save(flags);
 	lazy->look = false;
 	lazy->restart = false;
-	rec = lazy_record_tryget(lazy);
-	if (!rec) {
+	if (!lazy_record_trylock(lazy)) {
 		lazy_request(apic->vcpu);
 		goto out;
 	}
 
 	published = lazy->published;
-	if (!lazy_withdraw(lazy, rec, &pending)) {
+	if (!lazy_withdraw(lazy, &pending)) {
 		lazy->stats.lost++;
 	} else if (deadline && deadline == pending && lazy_may_publish(lazy)) {
-		lazy_publish(lazy, rec, deadline);
+		lazy_publish(lazy, deadline);
 		lazy->look = true;
 		lazy->stats.published++;
 	} else if (deadline) {
@@ -575,7 +594,7 @@ void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic)
 		lazy_record_dirty(lazy);
 	trace_kvm_lazy_tscdeadline_update(apic->vcpu->vcpu_id, deadline,
 					  lazy->published);
-	lazy_record_put(lazy);
+	lazy_record_unlock(lazy);
 out:
 	local_irq_restore(flags);
 	srcu_read_unlock(&apic->vcpu->kvm->srcu, idx);
@@ -595,7 +614,6 @@ out:
 void kvm_lazy_tscdeadline_cancel(struct kvm_lapic *apic)
 {
 	struct kvm_lazy_tscdeadline *lazy = lazy_of(apic);
-	struct lazy_tscdeadline_record *rec;
 	unsigned long flags;
 	u64 pending;
 	int idx;
@@ -607,11 +625,10 @@ void kvm_lazy_tscdeadline_cancel(struct kvm_lapic *apic)
 	local_irq_save(flags);
 	lazy->look = false;
 	lazy->restart = false;
-	rec = lazy_record_tryget(lazy);
-	if (rec) {
-		if (lazy->published && lazy_withdraw(lazy, rec, &pending))
+	if (lazy_record_trylock(lazy)) {
+		if (lazy->published && lazy_withdraw(lazy, &pending))
 			lazy_record_dirty(lazy);
-		lazy_record_put(lazy);
+		lazy_record_unlock(lazy);
 	} else {
 		lazy_request(apic->vcpu);
 	}
@@ -641,21 +658,19 @@ static void lazy_turn_off(struct kvm_lazy_tscdeadline *lazy,
 static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
 {
 	struct kvm_timer *ktimer = lazy_timer(lazy);
-	struct lazy_tscdeadline_record *rec;
 	u64 published, pending = 0;
 	int idx;
 
 	hrtimer_cancel(&ktimer->timer);
 
 	idx = srcu_read_lock(&lazy->vcpu->kvm->srcu);
-	rec = lazy_record_get(lazy);
-	if (!rec) {
+	if (!lazy_record_lock(lazy)) {
 		lazy_turn_off(lazy, LAZY_OFF_UNREACHABLE);
 		goto out;
 	}
 
 	published = lazy->published;
-	if (!lazy_withdraw(lazy, rec, &pending)) {
+	if (!lazy_withdraw(lazy, &pending)) {
 		lazy->stats.lost++;
 		lazy->look = false;
 	} else {
@@ -665,7 +680,7 @@ static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
 		lazy->look = false;
 		if (publish && pending && pending == ktimer->tscdeadline &&
 		    !atomic_read(&ktimer->pending) && lazy_may_publish(lazy)) {
-			lazy_publish(lazy, rec, pending);
+			lazy_publish(lazy, pending);
 			lazy->look = true;
 		}
 	}
@@ -674,7 +689,7 @@ static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
 	lazy->stats.flushed++;
 	trace_kvm_lazy_tscdeadline_flush(lazy->vcpu->vcpu_id, published,
 					 ktimer->tscdeadline);
-	lazy_record_put(lazy);
+	lazy_record_unlock(lazy);
 	local_irq_enable();
 out:
 	srcu_read_unlock(&lazy->vcpu->kvm->srcu, idx);
@@ -823,15 +838,16 @@ static struct kvm_lazy_tscdeadline *lazy_alloc(struct kvm_vcpu *vcpu)
 /* Tell the guest what this host can do; armed is 0 until something is armed. */
 static bool lazy_offer(struct kvm_lazy_tscdeadline *lazy)
 {
-	struct lazy_tscdeadline_record *rec = lazy_record_get(lazy);
+	struct lazy_tscdeadline_record *rec;
 
-	if (!rec)
+	if (!lazy_record_lock(lazy))
 		return false;
+	rec = lazy_record(lazy);
 	WRITE_ONCE(rec->armed, 0);
 	WRITE_ONCE(rec->features, LAZY_TSCDEADLINE_F_CANCEL);
 	WRITE_ONCE(rec->version, LAZY_TSCDEADLINE_VERSION);
 	lazy_record_dirty(lazy);
-	lazy_record_put(lazy);
+	lazy_record_unlock(lazy);
 	local_irq_enable();
 	return true;
 }
