@@ -10,6 +10,7 @@
 #			what "make setup" chose
 
 LAB_TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+# shellcheck disable=SC2034 # for those who source this
 LAB_BUILD=${BUILD:-$LAB_TOP/build}
 LAB_CACHE=${LAZY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/lazy-tscdeadline}
 # busybox, depmod and modprobe live there; a user's PATH may lack it
@@ -32,8 +33,10 @@ lab_releases()
 	local file=$LAB_CACHE/kernels/releases
 
 	[ -r "$file" ] || lab_die "$file is missing: run 'make setup' first"
+	source_version='' host_release='' guest_release_6_12='' guest_release_6_1=''
 	# shellcheck source=/dev/null
 	. "$file"
+	export source_version
 }
 
 # lab_release NAME: the kernel release for 6.12, 6.1 or host.
@@ -81,7 +84,7 @@ lab_accel()
 	else
 		# cmpxchg16b: QEMU's helper can see stale condition codes
 		LAB_ACCEL_NAME="QEMU TCG with emulated SVM"
-		LAB_ACCEL=(-accel tcg,thread=multi -cpu "max,-cx16")
+		LAB_ACCEL=(-accel "tcg,thread=multi" -cpu "max,-cx16")
 	fi
 }
 
@@ -89,4 +92,17 @@ lab_accel()
 lab_splat()
 {
 	grep -aEh -m 3 "$LAB_SPLAT" "$@" 2>/dev/null | tr -d '\r'
+}
+
+# lab_table: the scenarios, one per line, fields separated by a lone "|".
+lab_table()
+{
+	sed -e '/^[[:space:]]*\(#\|$\)/d' -e 's/[[:space:]]*|[[:space:]]*/|/g' \
+		-e 's/^[[:space:]]*//' -e 's/[[:space:]]*$//' "$LAB_TOP/tests/lab/scenarios.tbl"
+}
+
+# lab_scenario NAME: the line of that scenario.
+lab_scenario()
+{
+	lab_table | awk -F'|' -v name="$1" '$1 == name'
 }

@@ -103,6 +103,12 @@ said()
 	[ "$(dmesg | grep -c "$1")" = 1 ]
 }
 
+# said_lines: how much did the driver say?  (The kernel speaks of taints for it.)
+said_lines()
+{
+	dmesg | grep "$DRIVER: " | grep -vc taint
+}
+
 loaded()
 {
 	grep -q "^$DRIVER " /proc/modules
