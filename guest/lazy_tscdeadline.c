@@ -132,7 +132,7 @@ static DEFINE_PER_CPU(struct lazy_tscdeadline_cpu, lazy_cpus);
 
 /* The kernel's lapic_events, which has no name outside apic.c */
 static struct clock_event_device __percpu *lazy_lapic;
-static unsigned long lazy_lapic_found;
+static bool lazy_lapic_found;
 
 static enum cpuhp_state lazy_cpuhp_state;
 static struct dentry *lazy_debugfs;
@@ -420,7 +420,6 @@ static void lazy_tscdeadline_init_device(struct lazy_tscdeadline_cpu *lc, int cp
 static bool lazy_tscdeadline_lapic_in_use(struct clock_event_device *lapic)
 {
 	return lapic->name && !strcmp(lapic->name, "lapic-deadline") &&
-	       (unsigned long)lapic->set_next_event == lazy_lapic_found &&
 	       !(lapic->features & (CLOCK_EVT_FEAT_C3STOP | CLOCK_EVT_FEAT_DUMMY)) &&
 	       (clockevent_state_oneshot(lapic) ||
 		clockevent_state_oneshot_stopped(lapic));
@@ -666,7 +665,7 @@ static int lazy_tscdeadline_on_lapic(struct kprobe *probe, struct pt_regs *regs)
 	lazy_lapic = (struct clock_event_device __percpu __force *)
 		(dev - per_cpu_offset(smp_processor_id()));
 	/* Pairs with the acquire in lazy_tscdeadline_find_lapic(). */
-	smp_store_release(&lazy_lapic_found, (unsigned long)probe->addr);
+	smp_store_release(&lazy_lapic_found, true);
 	return 0;
 }
 
