@@ -66,6 +66,7 @@ enum guest_wait {
  * @programmed: deadlines
  * @traps: deadlines that took a write of the MSR
  * @skips: deadlines that took none
+ * @replaced: deadlines that were given up for another one, or for none
  * @halts: times the guest halted
  * @late: greatest lateness, in ticks
  * @last: TSC at the last timer interrupt
@@ -87,7 +88,7 @@ struct guest_cpu {
 	__u64 trapped;
 	volatile int grace;
 	volatile __u64 fired, good, early, stray, graced, control;
-	__u64 programmed, traps, skips, halts;
+	__u64 programmed, traps, skips, replaced, halts;
 	volatile __u64 late, last, last_wanted;
 	__u64 result[GUEST_MAX_ARGS];
 	int fail_line;
@@ -183,7 +184,7 @@ __u32 guest_apic_read(int reg);
 void guest_enable(void);
 void guest_disable(void);
 int guest_program(__u64 deadline);
-void guest_cancel(void);
+int guest_cancel(void);
 void guest_write_plain(__u64 deadline);
 /* Interrupts on, until ... ; off again. */
 void guest_wait_fired(void);
@@ -191,7 +192,7 @@ void guest_wait_until(__u64 tsc);
 /* Halted, so something else must send interrupts as well. */
 void guest_halt_until(__u64 tsc);
 void guest_window(void);
-/* Nothing but the given number of good interrupts has come. */
-void guest_expect(__u64 good);
+/* Ends the test if an interrupt came early or unwanted. */
+void guest_judge(void);
 
 #endif /* _LAZY_TEST_GUEST_H */

@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The programs run parts of themselves as guests: at a fixed address, complete,
+# and (the guest's parts) without anything that needs a C library, a red zone
+# or more registers than an interrupt stub saves.
+
+$(kvm): private override LDFLAGS += -static -no-pie
+$(kvm:%=%.o): private override CFLAGS += -fno-pie
+
+$(patsubst %,$(out)/kvm/%.o,guest lazy_guest fuzz_guest): \
+	private override CFLAGS += -fno-pie -ffreestanding -mno-red-zone \
+		-mgeneral-regs-only -fno-stack-protector -fno-jump-tables \
+		-fno-tree-loop-distribute-patterns -fcf-protection=none
+
+# Rows of a table name only the fields they need.
+$(out)/kvm/test_lazy.o: private override CFLAGS += -Wno-missing-field-initializers

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "harness.h"
+
+/* A guest may make its host say so much in one test, and no more. */
+#define MAX_KVM_LINES	10
+
+static int tests, failures, watchdog = 120, kmsg = -1;
+
+void harness_init(int watchdog_seconds)
+{
+	if (watchdog_seconds)
+		watchdog = watchdog_seconds;
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (kmsg < 0)
+		vm_die("cannot open /dev/kmsg");
+	lseek(kmsg, 0, SEEK_END);
+}
+
+/* Everything the kernel has said since the last call; true if it is harmless. */
+static bool kernel_is_quiet(void)
+{
+	static const char * const bad[] = {
+		"WARNING:", "BUG:", "Oops", "Call Trace", "RIP: ", "lockup",
+		"rcu: INFO", "scheduling while atomic", "hung",
+	};
+	unsigned int i, kvm_lines = 0;
+	bool quiet = true;
+	char line[8192];
+	ssize_t n;
+
+	for (;;) {
+		n = read(kmsg, line, sizeof(line) - 1);
+		if (n < 0 && errno == EPIPE) {
+			printf("# kernel: messages were lost\n");
+			quiet = false;
+			continue;
+		}
+		if (n <= 0)
+			break;
+		line[n] = 0;
+		line[strcspn(line, "\n")] = 0;
+		for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+			if (!strstr(line, bad[i]))
+				continue;
+			printf("# kernel: %s\n", line);
+			quiet = false;
+		}
+		if (strstr(line, "kvm") || strstr(line, "lazy"))
+			kvm_lines++;
+	}
+	if (kvm_lines > MAX_KVM_LINES) {
+		printf("# kernel: %u messages about KVM\n", kvm_lines);
+		quiet = false;
+	}
+	return quiet;
+}
+
+static void verdict(bool good, const char *name)
+{
+	if (!good)
+		failures++;
+	printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
+}
+
+void harness_run(const char *name, harness_fn fn, const void *arg)
+{
+	int status = -1;
+	bool good;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (pid < 0)
+		vm_die("fork");
+	if (!pid) {
+		alarm(watchdog);
+		fn(arg);
+		fflush(stdout);
+		_exit(EXIT_SUCCESS);
+	}
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
+		printf("# no progress in %d seconds\n", watchdog);
+	else if (WIFSIGNALED(status))
+		printf("# killed by signal %d\n", WTERMSIG(status));
+	good = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS;
+	verdict(kernel_is_quiet() && good, name);
+}
+
+void harness_skip(const char *name, const char *why)
+{
+	printf("ok %d - %s # SKIP %s\n", ++tests, name, why);
+}
+
+int harness_finish(void)
+{
+	printf("1..%d\n", tests);
+	return failures || !tests ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+void harness_fail(const char *file, int line, const char *what, ...)
+{
+	const char *base = strrchr(file, '/');
+	va_list args;
+
+	flockfile(stdout);
+	printf("# %s:%d: ", base ? base + 1 : file, line);
+	va_start(args, what);
+	vprintf(what, args);
+	va_end(args);
+	printf("\n");
+	fflush(stdout);
+	_exit(EXIT_FAILURE);
+}
+
+void harness_note(const char *what, ...)
+{
+	va_list args;
+
+	flockfile(stdout);
+	printf("# ");
+	va_start(args, what);
+	vprintf(what, args);
+	va_end(args);
+	printf("\n");
+	funlockfile(stdout);
+}
+
+static void guest_failed(struct vcpu *vcpu)
+{
+	struct guest_cpu *c = vm_cpu(vcpu->vm, vcpu->id);
+	struct lazy_tscdeadline_record *r = vm_record(vcpu->vm, vcpu->id);
+
+	harness_note("vCPU %d: armed %#llx pending %#llx wanted %#llx last %#llx fired %llu good %llu early %llu stray %llu graced %llu programmed %llu traps %llu skips %llu replaced %llu",
+		     c->id, r->armed, r->pending, c->wanted, c->last, c->fired,
+		     c->good, c->early, c->stray, c->graced, c->programmed,
+		     c->traps, c->skips, c->replaced);
+	harness_fail("guest", c->fail_line, "%s (%#llx, %#llx)", c->fail_what,
+		     c->fail_value[0], c->fail_value[1]);
+}
+
+void harness_until(struct vcpu *vcpu, int call)
+{
+	int got = vcpu_run(vcpu);
+
+	if (got == GUEST_CALL_FAIL)
+		guest_failed(vcpu);
+	if (got != call)
+		harness_fail("guest", 0, "call %d instead of %d", got, call);
+}
+
+struct harness_job {
+	struct vcpu *vcpu;
+	int host_cpu;
+	pthread_t thread;
+	volatile bool stop, stopped;
+};
+
+static void on_signal(int number)
+{
+	(void)number;
+}
+
+void harness_pin(int host_cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(host_cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		vm_die("cannot pin to CPU %d", host_cpu);
+}
+
+static void *job_run(void *arg)
+{
+	struct harness_job *job = arg;
+	int got;
+
+	if (job->host_cpu >= 0)
+		harness_pin(job->host_cpu);
+	do {
+		got = vcpu_run(job->vcpu);
+	} while (got == GUEST_CALL_SYNC || (got == -EINTR && !job->stop));
+	if (got == GUEST_CALL_FAIL)
+		guest_failed(job->vcpu);
+	job->stopped = true;
+	return NULL;
+}
+
+struct harness_job *harness_start(struct vcpu *vcpu, int host_cpu)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+	struct harness_job *job = calloc(1, sizeof(*job));
+
+	sigaction(SIGUSR1, &action, NULL);
+	if (!job)
+		vm_die("no memory");
+	job->vcpu = vcpu;
+	job->host_cpu = host_cpu;
+	if (pthread_create(&job->thread, NULL, job_run, job))
+		vm_die("cannot create a thread");
+	return job;
+}
+
+void harness_join(struct harness_job *job)
+{
+	pthread_join(job->thread, NULL);
+	free(job);
+}
+
+void harness_stop(struct harness_job *job)
+{
+	job->stop = true;
+	while (!job->stopped) {
+		pthread_kill(job->thread, SIGUSR1);
+		harness_sleep_ms(1);
+	}
+	harness_join(job);
+}
+
+void harness_all_done(struct vm *vm)
+{
+	struct harness_job *jobs[GUEST_MAX_CPUS];
+	int i;
+
+	if (vm->nr_vcpus == 1) {
+		harness_until(&vm->vcpus[0], GUEST_CALL_DONE);
+		return;
+	}
+	for (i = 0; i < vm->nr_vcpus; i++)
+		jobs[i] = harness_start(&vm->vcpus[i], -1);
+	for (i = 0; i < vm->nr_vcpus; i++)
+		harness_join(jobs[i]);
+}
+
+void harness_sleep_ms(unsigned int ms)
+{
+	struct timespec t = {
+		.tv_sec = ms / 1000,
+		.tv_nsec = ms % 1000 * 1000000L,
+	};
+
+	while (nanosleep(&t, &t) && errno == EINTR)
+		;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Runs each test in a process of its own, under a watchdog, and reads the
+ * kernel's messages before and after.  The verdict is the exit status.
+ */
+#ifndef _LAZY_TEST_HARNESS_H
+#define _LAZY_TEST_HARNESS_H
+
+#include <stdbool.h>
+
+#include "vm.h"
+
+typedef void (*harness_fn)(const void *arg);
+
+void harness_init(int watchdog_seconds);
+/* One line of TAP; diagnostics come before it. */
+void harness_run(const char *name, harness_fn fn, const void *arg);
+void harness_skip(const char *name, const char *why);
+/* Prints the plan; the exit status of the program. */
+int harness_finish(void);
+
+/* Inside a test: */
+void harness_fail(const char *file, int line, const char *what, ...)
+	__attribute__((noreturn, format(printf, 3, 4)));
+void harness_note(const char *what, ...) __attribute__((format(printf, 1, 2)));
+
+#define check(cond)							\
+	do {								\
+		if (!(cond))						\
+			harness_fail(__FILE__, __LINE__, "%s", #cond);	\
+	} while (0)
+#define check_eq(a, b)							\
+	do {								\
+		__u64 _a = (a), _b = (b);				\
+									\
+		if (_a != _b)						\
+			harness_fail(__FILE__, __LINE__,		\
+				     "%s == %s (%#llx, %#llx)", #a, #b,	\
+				     _a, _b);				\
+	} while (0)
+
+/* Run until this call of the guest, whose failures end the test. */
+void harness_until(struct vcpu *vcpu, int call);
+/* Run all vCPUs, each in its own thread, until they are done. */
+void harness_all_done(struct vm *vm);
+/* The same in the background, on one CPU of the host (-1: any). */
+struct harness_job;
+struct harness_job *harness_start(struct vcpu *vcpu, int host_cpu);
+void harness_join(struct harness_job *job);
+/* Make the vCPU's thread leave the guest for good and end. */
+void harness_stop(struct harness_job *job);
+void harness_pin(int host_cpu);
+void harness_sleep_ms(unsigned int ms);
+
+#endif /* _LAZY_TEST_HARNESS_H */

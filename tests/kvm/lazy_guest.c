@@ -1,0 +1,570 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "lazy_guest.h"
+
+#define ATTEMPTS	30
+
+volatile int guest_flag;
+
+static volatile struct lazy_tscdeadline_record *guest_record(void)
+{
+	return guest_self()->record;
+}
+
+static void guest_start(void)
+{
+	guest_apic_init();
+	guest_enable();
+}
+
+static void guest_finish(void)
+{
+	guest_judge();
+	for (;;)
+		guest_call(GUEST_CALL_DONE);
+}
+
+/* A while longer, so that an interrupt too many can come. */
+static void guest_linger(__u64 until)
+{
+	guest_wait_until(until + guest_ms(2));
+	guest_judge();
+}
+
+/*
+ * Bring about the state all is about: a look is published, and a later
+ * deadline is wanted that the host has not been told of.  Under emulation a
+ * first deadline can be over before the second is stored: try again then.
+ */
+static void guest_set_up_skip(__u64 first, __u64 second)
+{
+	int i;
+
+	for (i = 0; i < ATTEMPTS; i++) {
+		__u64 now = guest_rdtsc();
+
+		guest_program(now + first);
+		if (!guest_program(now + second) && guest_record()->armed)
+			return;
+		guest_wait_fired();
+		guest_judge();
+	}
+	guest_fail(__LINE__, "nothing is published (armed, pending)",
+		   guest_record()->armed, guest_record()->pending);
+}
+
+static void guest_still_works(void)
+{
+	struct guest_cpu *c = guest_self();
+	__u64 value;
+
+	if (c->dialect == GUEST_PLAIN ||
+	    guest_rdmsr_safe(MSR_KVM_LAZY_TSCDEADLINE, &value)) {
+		guest_program(guest_rdtsc() + guest_ms(10));
+	} else {
+		if (!value)
+			guest_enable();
+		guest_set_up_skip(guest_ms(10), guest_ms(20));
+	}
+	guest_wait_fired();
+	guest_linger(c->last);
+}
+
+/* Rounds of: program all steps one after the other, wait for the last. */
+void guest_rounds(void)
+{
+	struct guest_cpu *c = guest_self();
+	__u64 round;
+	int i;
+
+	guest_start();
+	for (round = 0; round < c->arg[ARG_ROUNDS]; round++) {
+		__u64 latest = 0;
+
+		for (i = ARG_STEPS; i < GUEST_MAX_ARGS && c->arg[i]; i++) {
+			__s64 us = c->arg[i];
+			__u64 now = guest_rdtsc();
+			__u64 deadline = us < 0 ? now - guest_us(-us) :
+						  now + guest_us(us);
+
+			guest_program(deadline);
+			if (deadline > latest)
+				latest = deadline;
+			guest_window();
+		}
+		guest_wait_fired();
+		guest_judge();
+		guest_linger(latest);
+	}
+	guest_finish();
+}
+
+/* A steady rhythm, each deadline from the last one; then silence. */
+void guest_rhythm(void)
+{
+	struct guest_cpu *c = guest_self();
+	__u64 step = guest_us(c->arg[ARG_STEPS]), next, i;
+
+	guest_start();
+	next = guest_rdtsc() + step;
+	for (i = 0; i < c->arg[ARG_ROUNDS]; i++) {
+		guest_program(next);
+		guest_wait_fired();
+		guest_judge();
+		while (next <= guest_rdtsc())
+			next += step;
+	}
+	guest_linger(guest_rdtsc() + 10 * step);
+	guest_still_works();
+	guest_finish();
+}
+
+/* What enabling leaves behind. */
+void guest_enabled(void)
+{
+	volatile struct lazy_tscdeadline_record *record = guest_record();
+	__u64 value = (__u64)record | LAZY_TSCDEADLINE_MSR_ENABLED;
+	unsigned int i;
+
+	guest_apic_init();
+	guest_check_eq(guest_rdmsr(MSR_KVM_LAZY_TSCDEADLINE), 0);
+	guest_enable();
+	guest_check_eq(guest_rdmsr(MSR_KVM_LAZY_TSCDEADLINE), value);
+	guest_check_eq(record->armed, 0);
+	guest_check_eq(record->pending, 0);
+	guest_check_eq(record->flags, 0);
+	guest_check_eq(record->version, LAZY_TSCDEADLINE_VERSION);
+	guest_check_eq(record->features, LAZY_TSCDEADLINE_F_CANCEL);
+	for (i = 0; i < sizeof(record->pad) / sizeof(record->pad[0]); i++)
+		guest_check_eq(record->pad[i], 0);
+	guest_disable();
+	guest_check_eq(guest_rdmsr(MSR_KVM_LAZY_TSCDEADLINE), 0);
+	guest_check_eq(record->armed, 0);
+	/* Off: what the record says is nobody's business any more. */
+	guest_check_eq(guest_program(guest_rdtsc() + guest_ms(10)), 1);
+	guest_check_eq(record->armed, 0);
+	guest_wait_fired();
+	guest_enable();
+	guest_still_works();
+	guest_finish();
+}
+
+/* A deadline that was armed before the feature was must survive that. */
+void guest_enable_armed(void)
+{
+	guest_apic_init();
+	guest_write_plain(guest_rdtsc() + guest_ms(20));
+	guest_enable();
+	guest_wait_fired();
+	guest_linger(guest_self()->last);
+	guest_still_works();
+	guest_finish();
+}
+
+void guest_trap(void)
+{
+	volatile struct lazy_tscdeadline_record *record = guest_record();
+	__u64 now, deadline, armed, i;
+
+	guest_start();
+	for (i = 0; i < 5; i++) {
+		now = guest_rdtsc();
+		deadline = now + guest_ms(50);
+		guest_check2(guest_program(deadline) || i, 0, record->armed);
+		armed = record->armed;
+		guest_check2(armed && armed <= deadline, armed, deadline);
+		guest_check2(armed > now, armed, now);
+		guest_check_eq(record->pending, deadline);
+		guest_wait_fired();
+		guest_judge();
+	}
+	guest_finish();
+}
+
+static void guest_check_refused(__u64 value)
+{
+	volatile struct lazy_tscdeadline_record *record = guest_record();
+	__u64 before, after;
+
+	before = guest_rdmsr(MSR_KVM_LAZY_TSCDEADLINE);
+	guest_check2(guest_wrmsr_safe(MSR_KVM_LAZY_TSCDEADLINE, value), value,
+		     before);
+	after = guest_rdmsr(MSR_KVM_LAZY_TSCDEADLINE);
+	guest_check2(before == after, before, after);
+	guest_check_eq(record->version, LAZY_TSCDEADLINE_VERSION);
+}
+
+static void guest_dropped(__u64 until)
+{
+	struct guest_cpu *c = guest_self();
+
+	if (c->wanted)
+		c->replaced++;
+	c->wanted = 0;
+	guest_linger(until);
+}
+
+static void guest_write_tsc(int adjust, int back)
+{
+	__u64 delta = guest_ms(5);
+
+	if (back)
+		delta = -delta;
+	if (adjust)
+		guest_wrmsr(GUEST_MSR_TSC_ADJUST,
+			    guest_rdmsr(GUEST_MSR_TSC_ADJUST) + delta);
+	else
+		guest_wrmsr(GUEST_MSR_TSC, guest_rdtsc() + delta);
+}
+
+static void guest_switch_mode(__u32 lvtt, __u64 second)
+{
+	guest_apic_write(GUEST_APIC_LVTT, lvtt);
+	guest_check_eq(guest_record()->armed, 0);
+	guest_dropped(second);
+	guest_apic_write(GUEST_APIC_LVTT, GUEST_LVTT_DEADLINE);
+	guest_mb();
+}
+
+static void guest_do_operation(int op, __u64 second)
+{
+	volatile struct lazy_tscdeadline_record *record = guest_record();
+	struct guest_cpu *c = guest_self();
+	__u64 base;
+
+	switch (op) {
+	case OP_NONE:
+		break;
+	case OP_READ_BACK:
+		guest_check_eq(guest_rdmsr(GUEST_MSR_TSC_DEADLINE), second);
+		break;
+	case OP_DISABLE:
+		guest_disable();
+		guest_check_eq(guest_rdmsr(MSR_KVM_LAZY_TSCDEADLINE), 0);
+		guest_check_eq(record->armed, 0);
+		break;
+	case OP_MOVE:
+		c->record += GUEST_MAX_CPUS;
+		guest_enable();
+		guest_check_eq(record->armed, 0);
+		break;
+	case OP_ENABLE_AGAIN:
+		guest_wrmsr(MSR_KVM_LAZY_TSCDEADLINE,
+			    guest_rdmsr(MSR_KVM_LAZY_TSCDEADLINE));
+		break;
+	case OP_PLAIN_LATER:
+		guest_write_plain(second + guest_ms(20));
+		guest_check_eq(record->armed, 0);
+		break;
+	case OP_PLAIN_EARLIER:
+		guest_write_plain(guest_rdtsc() + guest_ms(10));
+		guest_check_eq(record->armed, 0);
+		guest_wait_fired();
+		guest_dropped(second);
+		break;
+	case OP_CANCEL:
+		guest_check_eq(guest_cancel(), 0);
+		guest_dropped(second);
+		break;
+	case OP_CANCEL_HALTED:
+		guest_check_eq(guest_cancel(), 0);
+		guest_halt_until(second + guest_ms(2));
+		guest_check(c->control);
+		break;
+	case OP_MSR_ZERO:
+		guest_wrmsr(GUEST_MSR_TSC_DEADLINE, 0);
+		guest_check_eq(record->armed, 0);
+		guest_dropped(second);
+		break;
+	case OP_ONESHOT:
+		guest_switch_mode(GUEST_LVTT_ONESHOT, second);
+		break;
+	case OP_PERIODIC:
+		guest_switch_mode(GUEST_LVTT_PERIODIC, second);
+		break;
+	case OP_MASK:
+		guest_apic_write(GUEST_APIC_LVTT, GUEST_LVTT_DEADLINE |
+				 GUEST_LVTT_MASKED);
+		guest_check_eq(record->armed, 0);
+		guest_apic_write(GUEST_APIC_LVTT, GUEST_LVTT_DEADLINE);
+		break;
+	case OP_SPIV:
+		guest_apic_write(GUEST_APIC_SPIV, GUEST_SPIV_DISABLE);
+		guest_check_eq(record->armed, 0);
+		guest_apic_write(GUEST_APIC_SPIV, GUEST_SPIV_ENABLE);
+		/* Software disable has masked it. */
+		guest_apic_write(GUEST_APIC_LVTT, GUEST_LVTT_DEADLINE);
+		break;
+	case OP_APIC_BASE:
+		base = guest_rdmsr(GUEST_MSR_APIC_BASE);
+		base &= ~(__u64)(GUEST_APIC_BASE_EXTD | GUEST_APIC_BASE_ENABLE);
+		guest_wrmsr(GUEST_MSR_APIC_BASE, base);
+		guest_check_eq(record->armed, 0);
+		guest_apic_init();
+		/* On hardware the deadline is gone, KVM keeps it: ask again. */
+		guest_program(second + guest_ms(10));
+		break;
+	case OP_TSC_FORWARD:
+	case OP_TSC_BACK:
+		guest_write_tsc(0, op == OP_TSC_BACK);
+		guest_check_eq(record->armed, 0);
+		break;
+	case OP_TSC_ADJUST_FORWARD:
+	case OP_TSC_ADJUST_BACK:
+		guest_write_tsc(1, op == OP_TSC_ADJUST_BACK);
+		guest_check_eq(record->armed, 0);
+		break;
+	case OP_BAD_VALUES:
+		guest_check_refused(c->arg[ARG_BAD]);
+		break;
+	case OP_FRESH:
+		/* What was wanted may have come through or not. */
+		if (c->wanted)
+			c->replaced++;
+		c->wanted = 0;
+		guest_program(guest_rdtsc() + guest_ms(30));
+		break;
+	case OP_LATER:
+		guest_program(second + guest_ms(20));
+		break;
+	default:
+		guest_fail(__LINE__, "unknown operation", op, 0);
+	}
+}
+
+/*
+ * While a look is published and a later deadline wanted, do one thing in the
+ * guest (arg[ARG_OP]), after the host has done one thing (GUEST_CALL_SYNC).
+ */
+void guest_operation(void)
+{
+	struct guest_cpu *c = guest_self();
+	__u64 second;
+
+	guest_start();
+	guest_set_up_skip(guest_ms(c->arg[ARG_FIRST_MS]),
+			  guest_ms(c->arg[ARG_SECOND_MS]));
+	second = c->wanted;
+	guest_call(GUEST_CALL_SYNC);
+	guest_do_operation(c->arg[ARG_OP], second);
+	guest_wait_fired();
+	guest_linger(second > c->last ? second : c->last);
+	if (c->arg[ARG_OP] == OP_DISABLE)
+		guest_check_eq(guest_record()->armed, 0);
+	guest_still_works();
+	guest_finish();
+}
+
+/* A host without the feature, or one that hides it from this guest. */
+void guest_refused(void)
+{
+	__u64 value, gpa = (__u64)guest_record();
+
+	guest_apic_init();
+	guest_check(guest_rdmsr_safe(MSR_KVM_LAZY_TSCDEADLINE, &value));
+	guest_check(guest_wrmsr_safe(MSR_KVM_LAZY_TSCDEADLINE, 0));
+	guest_check(guest_wrmsr_safe(MSR_KVM_LAZY_TSCDEADLINE, gpa |
+				     LAZY_TSCDEADLINE_MSR_ENABLED));
+	guest_program(guest_rdtsc() + guest_ms(10));
+	guest_check_eq(guest_record()->armed, 0);
+	guest_wait_fired();
+	guest_finish();
+}
+
+void guest_refused_no_apic(void)
+{
+	__u64 gpa = (__u64)guest_record();
+
+	guest_check(guest_wrmsr_safe(MSR_KVM_LAZY_TSCDEADLINE, gpa |
+				     LAZY_TSCDEADLINE_MSR_ENABLED));
+	guest_check_eq(guest_record()->version, 0);
+	guest_finish();
+}
+
+/* The record's memory is gone for a time; whatever comes, something must. */
+void guest_hole(void)
+{
+	struct guest_cpu *c = guest_self();
+	__u64 before;
+
+	guest_start();
+	guest_set_up_skip(guest_ms(c->arg[ARG_FIRST_MS]),
+			  guest_ms(c->arg[ARG_SECOND_MS]));
+	before = c->fired;
+	guest_call(GUEST_CALL_SYNC);
+	while (c->fired == before) {
+		if (c->wait == GUEST_HALT)
+			asm volatile("sti; hlt; cli" : : : "memory");
+		else
+			guest_window();
+	}
+	guest_call(GUEST_CALL_SYNC);
+	/* Whether that one was early is not the question: the host was blind. */
+	guest_wait_until(guest_rdtsc() + guest_ms(c->arg[ARG_SECOND_MS]));
+	c->wanted = 0;
+	c->early = 0;
+	c->stray = 0;
+	c->good = c->programmed - c->replaced;
+	guest_still_works();
+	guest_finish();
+}
+
+/* vCPU 1 is in lazy mode, halted or busy, when vCPU 0 resets it. */
+void guest_init_ipi(void)
+{
+	struct guest_cpu *c = guest_self();
+
+	if (c->id) {
+		guest_start();
+		guest_set_up_skip(guest_ms(c->arg[ARG_FIRST_MS]),
+				  guest_ms(c->arg[ARG_SECOND_MS]));
+		guest_flag = 1;
+		guest_wait_fired();
+		guest_fail(__LINE__, "the INIT came too late or not at all", 0, 0);
+	}
+	guest_apic_init();
+	while (!guest_flag)
+		;
+	guest_wait_until(guest_rdtsc() + guest_ms(2));
+	/* INIT, level, to the vCPU with APIC ID 1. */
+	guest_wrmsr(0x800 + GUEST_APIC_ICR, 1ULL << 32 | 0x4500);
+	guest_wait_until(guest_rdtsc() + guest_ms(5));
+	guest_finish();
+}
+
+static __u64 guest_random(__u64 *state)
+{
+	__u64 x = *state;
+
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	*state = x;
+	return x;
+}
+
+static __u64 guest_evil_value(__u64 *state)
+{
+	__u64 x = guest_random(state), now = guest_rdtsc();
+
+	switch (x >> 8 & 7) {
+	case 0:
+		return 0;
+	case 1:
+		return ~0ULL;
+	case 2:
+		return 1ULL << 63;
+	case 3:
+		return now - (x >> 48);
+	case 4:
+		return now + (x >> 52);
+	case 5:
+		return now + (x >> 44);
+	case 6:
+		return now;
+	default:
+		return x;
+	}
+}
+
+static void guest_wake(int cpu)
+{
+	guest_wrmsr(0x800 + GUEST_APIC_ICR, (__u64)cpu << 32 |
+		    GUEST_CONTROL_VECTOR);
+}
+
+static void guest_scribbler(struct guest_cpu *c)
+{
+	volatile struct lazy_tscdeadline_record *victim = guest_cpus[0].record;
+	volatile __u32 *words = (volatile __u32 *)victim;
+	__u64 i, state = 88172645463325252ULL;
+
+	guest_apic_init();
+	while (guest_flag != 1)
+		;
+	for (i = 0; i < c->arg[ARG_ROUNDS]; i++) {
+		victim->pending = guest_evil_value(&state);
+		if (i & 1)
+			victim->armed = guest_evil_value(&state);
+		if (i % 64 == 0)
+			words[4 + state % 12] = guest_random(&state);
+		if (i % 512 == 0)
+			guest_wake(0);
+	}
+	guest_flag = 2;
+	guest_wake(0);
+	guest_finish();
+}
+
+static void guest_forget(struct guest_cpu *c)
+{
+	c->wanted = 0;
+	c->early = 0;
+	c->stray = 0;
+	c->good = c->programmed - c->replaced;
+}
+
+static void guest_recover(struct guest_cpu *c)
+{
+	/* Let what is under way arrive, then judge again from here. */
+	guest_disable();
+	guest_wrmsr(GUEST_MSR_TSC_DEADLINE, 0);
+	guest_wait_until(guest_rdtsc() + guest_ms(5));
+	guest_forget(c);
+	guest_enable();
+	guest_still_works();
+	guest_finish();
+}
+
+/* vCPU 1 writes nonsense into the record of vCPU 0 while that uses it. */
+void guest_scribble(void)
+{
+	struct guest_cpu *c = guest_self();
+	__u64 state = 362436069;
+
+	if (c->id)
+		guest_scribbler(c);
+	guest_start();
+	guest_flag = 1;
+	while (guest_flag == 1) {
+		__u64 ticks = guest_us(guest_random(&state) % 3000);
+
+		guest_program(guest_rdtsc() + ticks);
+		if (c->wait == GUEST_HALT)
+			asm volatile("sti; hlt; cli" : : : "memory");
+		else
+			guest_wait_until(guest_rdtsc() + ticks);
+	}
+	guest_recover(c);
+}
+
+static void guest_stormer(struct guest_cpu *c)
+{
+	volatile struct lazy_tscdeadline_record *victim = guest_cpus[0].record;
+	__u64 end;
+
+	while (guest_flag != 1)
+		;
+	end = guest_rdtsc() + guest_ms(c->arg[ARG_FIRST_MS]);
+	while (guest_rdtsc() < end)
+		victim->pending = guest_rdtsc() + guest_us(2);
+	guest_finish();
+}
+
+/* vCPU 1 keeps the deadline of vCPU 0 just ahead of the host's looks. */
+void guest_storm(void)
+{
+	struct guest_cpu *c = guest_self();
+
+	if (c->id)
+		guest_stormer(c);
+	guest_start();
+	guest_program(guest_rdtsc() + guest_ms(5));
+	guest_flag = 1;
+	while (!c->fired) {
+		if (c->wait == GUEST_HALT)
+			asm volatile("sti; hlt; cli" : : : "memory");
+		else
+			guest_window();
+	}
+	guest_recover(c);
+}

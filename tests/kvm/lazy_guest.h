@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The guest sides of lazy_test's scenarios. */
+#ifndef _LAZY_TEST_LAZY_GUEST_H
+#define _LAZY_TEST_LAZY_GUEST_H
+
+#include "guest.h"
+
+/* What guest_operation() does while a deadline is wanted. */
+enum guest_op {
+	OP_NONE,		/* nothing: it is the host that does something */
+	OP_READ_BACK,
+	OP_DISABLE,
+	OP_MOVE,
+	OP_ENABLE_AGAIN,
+	OP_PLAIN_LATER,
+	OP_PLAIN_EARLIER,
+	OP_CANCEL,
+	OP_CANCEL_HALTED,
+	OP_MSR_ZERO,
+	OP_ONESHOT,
+	OP_PERIODIC,
+	OP_MASK,
+	OP_SPIV,
+	OP_APIC_BASE,
+	OP_TSC_FORWARD,
+	OP_TSC_BACK,
+	OP_TSC_ADJUST_FORWARD,
+	OP_TSC_ADJUST_BACK,
+	OP_BAD_VALUES,
+	OP_FRESH,		/* program another deadline */
+	OP_LATER,		/* the same, but later than what is wanted */
+	OP_ANY,			/* be content with any interrupt at all */
+};
+
+/* Arguments of guest_rounds(): deadlines in microseconds from now. */
+#define ARG_ROUNDS	0
+#define ARG_STEPS	1
+#define MAX_STEPS	(GUEST_MAX_ARGS - ARG_STEPS)
+
+/* Arguments of guest_operation(). */
+#define ARG_OP		0
+#define ARG_FIRST_MS	1
+#define ARG_SECOND_MS	2
+#define ARG_BAD		3	/* the value to try, for OP_BAD_VALUES */
+
+/* Set by one vCPU for the others. */
+extern volatile int guest_flag;
+
+void guest_rounds(void);
+void guest_rhythm(void);
+void guest_enabled(void);
+void guest_enable_armed(void);
+void guest_trap(void);
+void guest_operation(void);
+void guest_refused(void);
+void guest_refused_no_apic(void);
+void guest_hole(void);
+void guest_init_ipi(void);
+void guest_scribble(void);
+void guest_storm(void);
+
+#endif /* _LAZY_TEST_LAZY_GUEST_H */

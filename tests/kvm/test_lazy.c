@@ -1,0 +1,759 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The host's side of lazy TSC deadline, seen from user space through /dev/kvm
+ * and from inside small guests.  Prints TAP.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "harness.h"
+#include "lazy_guest.h"
+
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+#define PAGE_SIZE	4096UL
+
+/* Which variants of a row are run. */
+#define PLAIN		(1U << GUEST_PLAIN)
+#define RFC		(1U << GUEST_RFC)
+#define OURS		(1U << GUEST_OURS)
+#define LAZY		(RFC | OURS)
+#define ALL		(PLAIN | RFC | OURS)
+#define HALT		(1U << GUEST_HALT)
+#define SPIN		(1U << GUEST_SPIN)
+#define BOTH		(HALT | SPIN)
+
+/**
+ * struct scenario - one row of the table
+ * @name: what it shows
+ * @host: runs it; NULL: run the guest to its end
+ * @guest: what runs in the guest
+ * @dialects: who programs the timer
+ * @waits: what the guest does meanwhile
+ * @arg: arguments of @guest
+ * @vcpus: number of vCPUs, 0: one
+ * @flags: of vm_create()
+ * @min_skips: at least so many deadlines must not take a trap
+ * @at_sync: what the host does when the guest calls; may hand over to
+ *	another VM
+ */
+struct scenario {
+	const char *name;
+	void (*host)(const struct scenario *s, int dialect, int wait);
+	void (*guest)(void);
+	unsigned int dialects, waits;
+	__u64 arg[GUEST_MAX_ARGS];
+	int vcpus;
+	unsigned int flags;
+	unsigned int min_skips;
+	struct vm *(*at_sync)(struct vm *vm);
+};
+
+static struct vm *new_vm(const struct scenario *s, int dialect, int wait)
+{
+	int i, nr_vcpus = s->vcpus ? s->vcpus : 1;
+	struct vm *vm = vm_create(nr_vcpus, s->flags, s->guest);
+
+	for (i = 0; i < nr_vcpus; i++) {
+		struct guest_cpu *c = vm_cpu(vm, i);
+
+		c->dialect = dialect;
+		c->wait = wait;
+		memcpy(c->arg, s->arg, sizeof(c->arg));
+	}
+	return vm;
+}
+
+static void report_vm(struct vm *vm)
+{
+	int i;
+
+	for (i = 0; i < vm->nr_vcpus; i++) {
+		struct guest_cpu *c = vm_cpu(vm, i);
+
+		harness_note("vCPU %d: programmed %llu traps %llu skips %llu fired %llu graced %llu late by up to %llu us",
+			     i, c->programmed, c->traps, c->skips, c->fired,
+			     c->graced, c->late * 1000 / c->khz);
+	}
+}
+
+static void run_to_end(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	int i;
+
+	harness_all_done(vm);
+	report_vm(vm);
+	for (i = 0; i < vm->nr_vcpus; i++) {
+		if (dialect == GUEST_PLAIN)
+			check_eq(vm_cpu(vm, i)->skips, 0);
+		else
+			check(vm_cpu(vm, i)->skips >= s->min_skips);
+	}
+	vm_destroy(vm);
+}
+
+static void run_with_sync(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+
+	harness_until(&vm->vcpus[0], GUEST_CALL_SYNC);
+	if (s->at_sync)
+		vm = s->at_sync(vm);
+	harness_until(&vm->vcpus[0], GUEST_CALL_DONE);
+	report_vm(vm);
+	vm_destroy(vm);
+}
+
+/* What the host does while a look is published and a later one is wanted. */
+
+static void check_published(struct vm *vm)
+{
+	struct lazy_tscdeadline_record *r = vm_record(vm, 0);
+
+	check_eq(r->pending, vm_cpu(vm, 0)->wanted);
+	check(r->armed && r->armed < r->pending);
+}
+
+static struct vm *sync_get_lapic(struct vm *vm)
+{
+	struct kvm_lapic_state lapic;
+
+	check_published(vm);
+	vcpu_get_lapic(&vm->vcpus[0], &lapic);
+	check_eq(vm_record(vm, 0)->armed, 0);
+	return vm;
+}
+
+static struct vm *sync_get_msrs(struct vm *vm)
+{
+	__u64 wanted = vm_cpu(vm, 0)->wanted;
+
+	check_published(vm);
+	check_eq(vcpu_get_msr(&vm->vcpus[0], GUEST_MSR_TSC_DEADLINE), wanted);
+	check_eq(vm_record(vm, 0)->armed, 0);
+	check_eq(vcpu_get_msr(&vm->vcpus[0], GUEST_MSR_TSC_DEADLINE), wanted);
+	return vm;
+}
+
+static struct vm *sync_get_msrs_logged(struct vm *vm)
+{
+	check_published(vm);
+	vm_dirty(vm, 0);
+	check(!vm_dirty(vm, 0));
+	vm = sync_get_msrs(vm);
+	check(vm_dirty(vm, 0));
+	return vm;
+}
+
+static struct vm *sync_get_lapic_logged(struct vm *vm)
+{
+	check_published(vm);
+	vm_dirty(vm, 0);
+	check(!vm_dirty(vm, 0));
+	vm = sync_get_lapic(vm);
+	check(vm_dirty(vm, 0));
+	return vm;
+}
+
+static struct vm *sync_set_lapic(struct vm *vm)
+{
+	struct vcpu *vcpu = &vm->vcpus[0];
+	__u64 wanted = vm_cpu(vm, 0)->wanted;
+	struct kvm_lapic_state lapic;
+
+	check_published(vm);
+	vcpu_get_lapic(vcpu, &lapic);
+	vcpu_set_lapic(vcpu, &lapic);
+	check_eq(vm_record(vm, 0)->armed, 0);
+	check_eq(vcpu_get_msr(vcpu, MSR_KVM_LAZY_TSCDEADLINE), 0);
+	check_eq(vcpu_get_msr(vcpu, GUEST_MSR_TSC_DEADLINE), wanted);
+	return vm;
+}
+
+/* As QEMU does when it loads a snapshot into a running VM. */
+static struct vm *sync_set_lapic_and_deadline(struct vm *vm)
+{
+	struct vcpu *vcpu = &vm->vcpus[0];
+	__u64 wanted = vm_cpu(vm, 0)->wanted;
+
+	vm = sync_set_lapic(vm);
+	check_eq(vcpu_set_msr(vcpu, GUEST_MSR_TSC_DEADLINE, wanted), 0);
+	check_eq(vm_record(vm, 0)->armed, 0);
+	return vm;
+}
+
+static struct vm *sync_slot(struct vm *vm)
+{
+	check_published(vm);
+	vm_set_record_slot(vm, false);
+	vm_set_record_slot(vm, true);
+	return vm;
+}
+
+static struct vm *sync_slot_long(struct vm *vm)
+{
+	check_published(vm);
+	vm_set_record_slot(vm, false);
+	/* Beyond the look, but not beyond the deadline. */
+	harness_sleep_ms(200);
+	vm_set_record_slot(vm, true);
+	return vm;
+}
+
+static struct vm *sync_dontneed(struct vm *vm)
+{
+	check_published(vm);
+	if (madvise(vm->record_page, PAGE_SIZE, MADV_DONTNEED))
+		vm_die("madvise");
+	check_eq(vm_record(vm, 0)->pending, 0);
+	return vm;
+}
+
+/* Other memory with the same contents at the same place. */
+static struct vm *sync_replace(struct vm *vm)
+{
+	char copy[PAGE_SIZE];
+
+	check_published(vm);
+	memcpy(copy, vm->record_page, PAGE_SIZE);
+	if (mmap(vm->record_page, PAGE_SIZE, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+		 0) != vm->record_page)
+		vm_die("mmap");
+	memcpy(vm->record_page, copy, PAGE_SIZE);
+	return vm;
+}
+
+/* The same memory under another host address, and another slot. */
+static struct vm *sync_mremap(struct vm *vm)
+{
+	void *moved = mmap(NULL, VM_RECORD_SIZE, PROT_NONE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	check_published(vm);
+	moved = mremap(vm->record_page, VM_RECORD_SIZE, VM_RECORD_SIZE,
+		       MREMAP_MAYMOVE | MREMAP_FIXED, moved);
+	if (moved == MAP_FAILED)
+		vm_die("mremap");
+	vm_set_record_slot(vm, false);
+	vm->record_page = moved;
+	vm_set_record_slot(vm, true);
+	return vm;
+}
+
+static struct vm *migrate(struct vm *vm, unsigned int flags, bool with_msr)
+{
+	struct vm *to = vm_create(1, flags, guest_operation);
+
+	check_published(vm);
+	vm_migrate(vm, to, with_msr);
+	check_eq(vm_record(vm, 0)->armed, 0);
+	check_eq(vm_record(to, 0)->armed, 0);
+	vm_destroy(vm);
+	return to;
+}
+
+static struct vm *sync_migrate_unaware(struct vm *vm)
+{
+	return migrate(vm, 0, false);
+}
+
+static struct vm *sync_migrate_aware(struct vm *vm)
+{
+	return migrate(vm, 0, true);
+}
+
+static struct vm *sync_migrate_without(struct vm *vm)
+{
+	return migrate(vm, VM_HIDE_FEATURE, false);
+}
+
+/*
+ * Only the host writes to the record's page after the log was read: the look
+ * that arms again must be in the next one.
+ */
+static void run_dirty_look(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	volatile __u64 *armed = &vm_record(vm, 0)->armed;
+	struct harness_job *job;
+	unsigned int ms;
+	__u64 first;
+
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	check_published(vm);
+	first = *armed;
+	vm_dirty(vm, 0);
+	check(!vm_dirty(vm, 0));
+	job = harness_start(vcpu, -1);
+	for (ms = 0; *armed == first || !*armed; ms++)
+		harness_sleep_ms(1);
+	harness_note("the look took %u ms", ms);
+	/* The mark may follow the store, but not much later. */
+	harness_sleep_ms(20);
+	check(vm_dirty(vm, 0));
+	harness_join(job);
+	vm_destroy(vm);
+}
+
+static void run_dirty_ring(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	check_published(vm);
+	vcpu_ring_dirty(vcpu, 0);
+	check(!vcpu_ring_dirty(vcpu, 0));
+	check_eq(vcpu_get_msr(vcpu, GUEST_MSR_TSC_DEADLINE),
+		 vm_cpu(vm, 0)->wanted);
+	check_eq(vm_record(vm, 0)->armed, 0);
+	check(vcpu_ring_dirty(vcpu, 0));
+	harness_until(vcpu, GUEST_CALL_DONE);
+	vm_destroy(vm);
+}
+
+/* A halted vCPU wakes once per deadline, however often the host looks. */
+static void run_wakeups(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	struct guest_cpu *c = vm_cpu(vm, 0);
+	__u64 halts, wakeups;
+
+	if (vm_halt_poll(vm, 0))
+		vm_die("KVM_CAP_HALT_POLL");
+	harness_until(vcpu, GUEST_CALL_DONE);
+	halts = vcpu_stat(vcpu, "halt_exits");
+	wakeups = vcpu_stat(vcpu, "halt_wakeup");
+	harness_note("deadlines %llu halts %llu exits %llu wakeups %llu fired %llu",
+		     c->programmed, c->halts, halts, wakeups, c->fired);
+	report_vm(vm);
+	check(c->halts);
+	check(c->halts <= c->arg[ARG_ROUNDS]);
+	check_eq(halts, c->halts);
+	check(wakeups <= halts);
+	if (dialect != GUEST_PLAIN)
+		check(c->skips >= s->min_skips);
+	vm_destroy(vm);
+}
+
+/* Sends an interrupt now and then, for guests that halt with no timer. */
+static void *ticker(void *arg)
+{
+	struct vm *vm = arg;
+
+	for (;;) {
+		harness_sleep_ms(50);
+		vm_signal_msi(vm, 0, GUEST_CONTROL_VECTOR);
+	}
+	return NULL;
+}
+
+static void run_with_ticker(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, ticker, vm))
+		vm_die("cannot create a thread");
+	harness_until(&vm->vcpus[0], GUEST_CALL_SYNC);
+	harness_until(&vm->vcpus[0], GUEST_CALL_DONE);
+	report_vm(vm);
+}
+
+/* The looks of a halted vCPU interrupt a vCPU of another VM. */
+static void run_foreign_context(const struct scenario *s, int dialect, int wait)
+{
+	static const struct scenario busy = {
+		.guest = guest_rounds,
+		.arg = { 20, 20000, 30000, 40000 },
+	};
+	struct vm *a = new_vm(s, dialect, wait);
+	struct vm *b = new_vm(&busy, dialect, GUEST_SPIN);
+	struct harness_job *job_a = harness_start(&a->vcpus[0], 0);
+	struct harness_job *job_b = harness_start(&b->vcpus[0], 0);
+
+	harness_join(job_a);
+	harness_join(job_b);
+	report_vm(a);
+	report_vm(b);
+	vm_destroy(a);
+	vm_destroy(b);
+}
+
+/* A reset by the VMM, which has not read anything before. */
+static void run_reset(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vm *other = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	struct kvm_lapic_state lapic;
+
+	/* The registers of a local APIC that was just reset. */
+	vcpu_get_lapic(&other->vcpus[0], &lapic);
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	check_published(vm);
+	vcpu_set_lapic(vcpu, &lapic);
+	check_eq(vm_record(vm, 0)->armed, 0);
+	check_eq(vcpu_get_msr(vcpu, MSR_KVM_LAZY_TSCDEADLINE), 0);
+	vm_destroy(vm);
+	vm_destroy(other);
+}
+
+static void run_hole(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	check_published(vm);
+	vm_set_record_slot(vm, false);
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	vm_set_record_slot(vm, true);
+	harness_until(vcpu, GUEST_CALL_DONE);
+	vm_destroy(vm);
+}
+
+static void run_init_ipi(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *victim = &vm->vcpus[1];
+	struct harness_job *job = harness_start(victim, -1);
+
+	harness_until(&vm->vcpus[0], GUEST_CALL_DONE);
+	while (vm_record(vm, 1)->armed)
+		harness_sleep_ms(1);
+	harness_stop(job);
+	check_eq(vcpu_mp_state(victim), KVM_MP_STATE_INIT_RECEIVED);
+	check_eq(vm_record(vm, 1)->armed, 0);
+	check_eq(vcpu_get_msr(victim, MSR_KVM_LAZY_TSCDEADLINE), 0);
+	vm_destroy(vm);
+}
+
+/* A hostile VM next to a decent one, which must not notice. */
+static void run_hostile(const struct scenario *s, int dialect, int wait)
+{
+	static const struct scenario decent = {
+		.guest = guest_rounds,
+		.arg = { 10, 10000, 20000, 30000 },
+	};
+	struct vm *bad = new_vm(s, dialect, wait);
+	struct vm *good = new_vm(&decent, dialect, GUEST_HALT);
+	struct harness_job *job = harness_start(&good->vcpus[0], -1);
+
+	harness_all_done(bad);
+	harness_join(job);
+	report_vm(bad);
+	report_vm(good);
+	vm_destroy(bad);
+	vm_destroy(good);
+}
+
+static void run_listed(const struct scenario *s, int dialect, int wait)
+{
+	(void)s;
+	(void)dialect;
+	(void)wait;
+	check(vm_host_has_feature());
+	check(vm_host_lists_msr(MSR_KVM_LAZY_TSCDEADLINE));
+}
+
+/* What a VMM may do with the MSR: read it, write 0, not write nonsense. */
+static void run_host_msr(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	__u64 value = GUEST_RECORD_GPA | LAZY_TSCDEADLINE_MSR_ENABLED;
+
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	check_published(vm);
+	check_eq(vcpu_get_msr(vcpu, MSR_KVM_LAZY_TSCDEADLINE), value);
+	check(vcpu_set_msr(vcpu, MSR_KVM_LAZY_TSCDEADLINE, value | 2) < 0);
+	check_eq(vcpu_get_msr(vcpu, MSR_KVM_LAZY_TSCDEADLINE), value);
+	check_eq(vcpu_set_msr(vcpu, MSR_KVM_LAZY_TSCDEADLINE, 0), 0);
+	check_eq(vcpu_get_msr(vcpu, MSR_KVM_LAZY_TSCDEADLINE), 0);
+	check_eq(vm_record(vm, 0)->armed, 0);
+	harness_until(vcpu, GUEST_CALL_DONE);
+	vm_destroy(vm);
+}
+
+static void run_hidden(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+
+	harness_until(&vm->vcpus[0], GUEST_CALL_DONE);
+	vm_destroy(vm);
+}
+
+#define ROUNDS(title, dialects, waits, skips, ...) \
+	{ title, run_to_end, guest_rounds, dialects, waits, { __VA_ARGS__ }, \
+	  .min_skips = skips }
+#define OPERATION(title, dialects, waits, op) \
+	{ title, run_with_sync, guest_operation, dialects, waits, \
+	  { op, 100, 130 } }
+#define AT_SYNC(title, waits, op, action, flag) \
+	{ title, run_with_sync, guest_operation, LAZY, waits, \
+	  { op, 150, 300 }, .flags = flag, .at_sync = action }
+#define BAD_VALUE(title, value) \
+	{ "bad value: " title, run_with_sync, guest_operation, OURS, SPIN, \
+	  { OP_BAD_VALUES, 100, 130, value }, .flags = VM_RO_MEMORY }
+
+static const struct scenario scenarios[] = {
+	{ "the feature is announced and its MSR listed", run_listed,
+	  .dialects = OURS, .waits = SPIN },
+	{ "enable and disable", run_to_end, guest_enabled, OURS, BOTH },
+	{ "an armed deadline survives enabling", run_to_end,
+	  guest_enable_armed, LAZY, BOTH },
+	{ "a trap publishes a look", run_to_end, guest_trap, LAZY, BOTH },
+
+	/* Rounds: number, then deadlines in us from now, one after the other. */
+	ROUNDS("one deadline", ALL, BOTH, 0, 10, 10000),
+	ROUNDS("1 ms in the past", ALL, BOTH, 0, 20, -1000),
+	ROUNDS("just in the past", ALL, BOTH, 0, 20, -1),
+	ROUNDS("very soon", ALL, BOTH, 0, 50, 50),
+	ROUNDS("moved later", ALL, BOTH, 3, 6, 20000, 40000),
+	ROUNDS("moved later three times", ALL, BOTH, 9, 6, 20000, 24000, 30000,
+	       45000),
+	ROUNDS("moved later by very little", ALL, BOTH, 1, 10, 10000, 10100),
+	ROUNDS("the same again", ALL, BOTH, 0, 10, 10000, 10000, 10000),
+	ROUNDS("moved earlier", ALL, BOTH, 0, 6, 40000, 20000),
+	ROUNDS("moved earlier three times", ALL, BOTH, 0, 6, 60000, 40000,
+	       30000, 20000),
+	ROUNDS("moved earlier, then later", ALL, BOTH, 2, 6, 50000, 20000,
+	       35000),
+	ROUNDS("moved later, then earlier", ALL, BOTH, 2, 6, 20000, 50000,
+	       10000),
+	ROUNDS("moved later, then between", ALL, BOTH, 2, 6, 20000, 50000,
+	       35000),
+	ROUNDS("moved later, then to the past", ALL, BOTH, 2, 6, 20000, 40000,
+	       -10),
+	{ "a steady rhythm, then silence", run_to_end, guest_rhythm, ALL, BOTH,
+	  { 60, 5000 } },
+	{ "a fast rhythm, then silence", run_to_end, guest_rhythm, ALL, BOTH,
+	  { 100, 1000 } },
+	{ "a halted vCPU wakes once per deadline", run_wakeups, guest_rounds,
+	  ALL, HALT, { 10, 10000, 20000, 30000, 40000 }, .min_skips = 10 },
+	{ "two vCPUs", run_to_end, guest_rounds, ALL, BOTH,
+	  { 10, 20000, 30000, 40000 }, .vcpus = 2, .min_skips = 2 },
+	{ "four vCPUs", run_to_end, guest_rounds, LAZY, BOTH,
+	  { 10, 20000, 30000, 40000 }, .vcpus = 4 },
+	{ "looks in the context of another VM", run_foreign_context,
+	  guest_rounds, LAZY, HALT, { 20, 10000, 20000, 30000 } },
+
+	/* The guest does something while a look is published. */
+	OPERATION("read the deadline back", LAZY, BOTH, OP_READ_BACK),
+	OPERATION("disable keeps the deadline", LAZY, BOTH, OP_DISABLE),
+	OPERATION("move the record", LAZY, BOTH, OP_MOVE),
+	OPERATION("enable again", LAZY, BOTH, OP_ENABLE_AGAIN),
+	OPERATION("plain write, later", LAZY, BOTH, OP_PLAIN_LATER),
+	OPERATION("plain write, earlier", LAZY, BOTH, OP_PLAIN_EARLIER),
+	OPERATION("plain write of 0", LAZY, SPIN, OP_MSR_ZERO),
+	OPERATION("cancel without a trap", OURS, SPIN, OP_CANCEL),
+	OPERATION("LVTT to one-shot", LAZY, SPIN, OP_ONESHOT),
+	OPERATION("LVTT to periodic", LAZY, SPIN, OP_PERIODIC),
+	OPERATION("LVTT masked and unmasked", LAZY, BOTH, OP_MASK),
+	OPERATION("APIC disabled by software", LAZY, BOTH, OP_SPIV),
+	OPERATION("APIC disabled altogether", LAZY, BOTH, OP_APIC_BASE),
+	OPERATION("TSC set forward", LAZY, BOTH, OP_TSC_FORWARD),
+	OPERATION("TSC set back", LAZY, BOTH, OP_TSC_BACK),
+	OPERATION("TSC_ADJUST forward", LAZY, BOTH, OP_TSC_ADJUST_FORWARD),
+	OPERATION("TSC_ADJUST back", LAZY, BOTH, OP_TSC_ADJUST_BACK),
+	{ "cancel without a trap, halted", run_with_ticker, guest_operation,
+	  OURS, HALT, { OP_CANCEL_HALTED, 100, 130 } },
+	BAD_VALUE("reserved bit 1", GUEST_RECORD_GPA | 0x03),
+	BAD_VALUE("reserved bit 2", GUEST_RECORD_GPA | 0x05),
+	BAD_VALUE("reserved bit 3", GUEST_RECORD_GPA | 0x09),
+	BAD_VALUE("reserved bit 4", GUEST_RECORD_GPA | 0x11),
+	BAD_VALUE("reserved bit 5", GUEST_RECORD_GPA | 0x21),
+	BAD_VALUE("address, but not enabled", GUEST_RECORD_GPA),
+	BAD_VALUE("reserved bit, not enabled", 2),
+	BAD_VALUE("no memory there", GUEST_NOWHERE_GPA | 1),
+	BAD_VALUE("just behind the memory",
+		  (GUEST_RECORD_GPA + VM_RECORD_SIZE) | 1),
+	BAD_VALUE("read-only memory", GUEST_RO_GPA | 1),
+	BAD_VALUE("beyond 1 TiB", 1ULL << 40 | 1),
+	BAD_VALUE("beyond all physical addresses", 1ULL << 52 | 1),
+	BAD_VALUE("the highest address", ~0ULL << 6 | 1),
+	BAD_VALUE("all ones", ~0ULL),
+	BAD_VALUE("the APIC's page", 0xfee00001ULL),
+
+	/* The host does something while a look is published. */
+	AT_SYNC("KVM_GET_LAPIC flushes", BOTH, OP_NONE, sync_get_lapic, 0),
+	AT_SYNC("KVM_GET_MSRS flushes", BOTH, OP_NONE, sync_get_msrs, 0),
+	AT_SYNC("KVM_GET_LAPIC, then later", BOTH, OP_LATER, sync_get_lapic,
+		0),
+	AT_SYNC("KVM_GET_MSRS, then later", BOTH, OP_LATER, sync_get_msrs, 0),
+	AT_SYNC("KVM_GET_LAPIC is in the dirty log", BOTH, OP_NONE,
+		sync_get_lapic_logged, VM_DIRTY_LOG),
+	AT_SYNC("KVM_GET_MSRS is in the dirty log", BOTH, OP_NONE,
+		sync_get_msrs_logged, VM_DIRTY_LOG),
+	AT_SYNC("KVM_SET_LAPIC disables", BOTH, OP_NONE, sync_set_lapic, 0),
+	AT_SYNC("KVM_SET_LAPIC and the deadline", BOTH, OP_NONE,
+		sync_set_lapic_and_deadline, 0),
+	AT_SYNC("slot deleted and created again", BOTH, OP_NONE, sync_slot, 0),
+	AT_SYNC("slot deleted and created again, then later", BOTH, OP_LATER,
+		sync_slot, 0),
+	AT_SYNC("slot missing when the look is due", BOTH, OP_NONE,
+		sync_slot_long, 0),
+	AT_SYNC("memory dropped with MADV_DONTNEED", BOTH, OP_FRESH,
+		sync_dontneed, 0),
+	AT_SYNC("memory replaced", BOTH, OP_NONE, sync_replace, 0),
+	AT_SYNC("memory replaced, then later", BOTH, OP_LATER, sync_replace,
+		0),
+	AT_SYNC("memory moved to another host address", BOTH, OP_NONE,
+		sync_mremap, 0),
+	AT_SYNC("migrated by a VMM that knows nothing", BOTH, OP_NONE,
+		sync_migrate_unaware, 0),
+	AT_SYNC("migrated by a VMM that knows nothing, then later", BOTH,
+		OP_LATER, sync_migrate_unaware, 0),
+	AT_SYNC("migrated with the MSR", BOTH, OP_NONE, sync_migrate_aware, 0),
+	AT_SYNC("migrated with the MSR, then later", BOTH, OP_LATER,
+		sync_migrate_aware, 0),
+	AT_SYNC("migrated to a host without the feature", BOTH, OP_NONE,
+		sync_migrate_without, 0),
+	AT_SYNC("migrated to a host without, then later", BOTH, OP_LATER,
+		sync_migrate_without, 0),
+	{ "reset by KVM_SET_LAPIC", run_reset, guest_operation, LAZY, SPIN,
+	  { OP_NONE, 150, 300 } },
+	{ "reset by INIT", run_init_ipi, guest_init_ipi, LAZY, BOTH,
+	  { OP_NONE, 1000, 1500 }, .vcpus = 2 },
+	{ "the VMM and the MSR", run_host_msr, guest_operation, LAZY, BOTH,
+	  { OP_NONE, 150, 300 } },
+	{ "a look is in the dirty log", run_dirty_look, guest_operation, LAZY,
+	  BOTH, { OP_NONE, 150, 1000 }, .flags = VM_DIRTY_LOG },
+	{ "looks under dirty logging", run_to_end, guest_rounds, LAZY, BOTH,
+	  { 6, 20000, 30000, 40000 }, .flags = VM_DIRTY_LOG, .min_skips = 3 },
+	{ "a flush is in the dirty ring", run_dirty_ring, guest_operation,
+	  LAZY, BOTH, { OP_NONE, 150, 300 }, .flags = VM_DIRTY_RING },
+	{ "looks with a dirty ring", run_to_end, guest_rounds, LAZY, BOTH,
+	  { 6, 20000, 30000, 40000 }, .flags = VM_DIRTY_RING, .min_skips = 3 },
+	{ "memory missing while the guest runs", run_hole, guest_hole, LAZY,
+	  BOTH, { OP_NONE, 100, 130 } },
+
+	/* Enemies. */
+	{ "a sibling scribbles over the record", run_hostile, guest_scribble,
+	  LAZY, BOTH, { 60000 }, .vcpus = 2 },
+	{ "a sibling keeps moving the deadline", run_hostile, guest_storm,
+	  LAZY, BOTH, { 0, 300 }, .vcpus = 2 },
+	{ "hidden and enforced: refused", run_hidden, guest_refused, PLAIN,
+	  BOTH, .flags = VM_HIDE_FEATURE },
+	{ "no local APIC in the kernel: refused", run_hidden,
+	  guest_refused_no_apic, PLAIN, SPIN, .flags = VM_NO_APIC },
+};
+
+static const struct scenario absent[] = {
+	{ "the feature is absent: refused", run_hidden, guest_refused, PLAIN,
+	  BOTH },
+	{ "no local APIC in the kernel: refused", run_hidden,
+	  guest_refused_no_apic, PLAIN, SPIN, .flags = VM_NO_APIC },
+};
+
+static const char * const dialect_names[] = { "plain", "RFC", "ours" };
+static const char * const wait_names[] = { "halted", "busy" };
+
+struct variant {
+	const struct scenario *scenario;
+	int dialect, wait;
+};
+
+static void run_variant(const void *arg)
+{
+	const struct variant *v = arg;
+
+	v->scenario->host(v->scenario, v->dialect, v->wait);
+}
+
+struct options {
+	bool absent, list;
+	int watchdog;
+	char **patterns;
+};
+
+static bool wanted(const struct options *options, const char *name)
+{
+	char **p;
+
+	for (p = options->patterns; *p; p++)
+		if (strstr(name, *p))
+			return true;
+	return p == options->patterns;
+}
+
+static void run_row(const struct scenario *s, const struct options *options)
+{
+	unsigned int dialects = s->dialects;
+	char name[160];
+	int d, w;
+
+	for (d = 0; d < GUEST_NR_DIALECTS; d++) {
+		for (w = 0; w < GUEST_NR_WAITS; w++) {
+			struct variant v = { s, d, w };
+
+			if (!(dialects & 1U << d) || !(s->waits & 1U << w))
+				continue;
+			snprintf(name, sizeof(name), "%s (%s, %s)", s->name,
+				 dialect_names[d], wait_names[w]);
+			if (!wanted(options, name))
+				continue;
+			if (options->list)
+				puts(name);
+			else
+				harness_run(name, run_variant, &v);
+		}
+	}
+}
+
+/* Without the feature, what a plain guest does must work all the same. */
+static void run_absent(const struct options *options)
+{
+	struct scenario row;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(scenarios); i++) {
+		row = scenarios[i];
+		row.dialects &= PLAIN;
+		if (row.host == run_to_end || row.host == run_wakeups)
+			run_row(&row, options);
+	}
+	for (i = 0; i < ARRAY_SIZE(absent); i++)
+		run_row(&absent[i], options);
+}
+
+static void usage(void)
+{
+	puts("usage: test_lazy [--expect-absent] [--list] [--watchdog=SECONDS] [PATTERN]...\n"
+	     "Runs the scenarios whose names contain one of the patterns, or all.");
+	exit(EXIT_FAILURE);
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = { .patterns = argv + 1 };
+	size_t i;
+
+	for (; argc > 1 && !strncmp(argv[1], "--", 2); argc--, argv++) {
+		if (!strcmp(argv[1], "--expect-absent"))
+			options.absent = true;
+		else if (!strcmp(argv[1], "--list"))
+			options.list = true;
+		else if (sscanf(argv[1], "--watchdog=%d", &options.watchdog) != 1)
+			usage();
+		options.patterns++;
+	}
+	if (!options.list)
+		harness_init(options.watchdog);
+	if (options.absent) {
+		run_absent(&options);
+	} else {
+		for (i = 0; i < ARRAY_SIZE(scenarios); i++)
+			run_row(&scenarios[i], &options);
+	}
+	return options.list ? EXIT_SUCCESS : harness_finish();
+}
