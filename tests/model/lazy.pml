@@ -1,0 +1,832 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Lazy TSC deadline: model of the two-sided protocol for one vCPU.
+ *
+ * Documentation/model.rst says what is modelled and what is not; variants.tbl
+ * lists the macros of each run and the verdict it must give.  In short:
+ *
+ *   lost   the search ends in an invalid end state: time is over and the guest
+ *          still waits for a deadline (or somebody is stuck in the middle)
+ *   early  the guest takes an interrupt for a deadline that it gave up before
+ *          that deadline had passed, or that it never wanted
+ *
+ * Time is a counter, "now".  It stops at TMAX, all deadlines are within it, and
+ * every process does a bounded amount of work, so there are no endless runs
+ * (checked, see variants.tbl) and "delivered some time" is "delivered when
+ * nothing moves any more".
+ */
+
+#ifndef TMAX
+#define TMAX 4		/* last instant */
+#endif
+#ifndef OPS
+#define OPS 3		/* things that the guest does on its own */
+#endif
+#ifndef REACH
+#define REACH 0		/* run that must get to REACHED(REACH); 0: none */
+#endif
+
+/* A search for event n succeeds by violating this. */
+#define REACHED(n)	assert(n != REACH)
+
+#define SKIPPED		1	/* programmed without a trap */
+#define CB_REARMED	2	/* look in the callback: later */
+#define CB_INJECTED	3	/* look in the callback: expired */
+#define CB_PLAIN	4	/* expired without a look */
+#define CB_DISARMED	5	/* look in the callback: nothing wanted */
+#define DEFER_REARMED	6	/* deferred look: later */
+#define DEFER_INJECTED	7	/* deferred look: expired */
+#define CANCEL_SKIPPED	8	/* cancelled without a trap, armed published */
+#define FLUSH_MOVED	9	/* flush found a later deadline than the armed */
+#define EXCUSED		10	/* interrupt was in flight when given up */
+#define REARMED_ASLEEP	11	/* look in the callback: later, vCPU stays blocked */
+#define SKIPPED_PAST	12	/* skipped with an armed in the past */
+#define HV_REARMED	13	/* preemption timer exit: later */
+#define TRAPPED_PAST	14	/* trapped only since armed was in the past */
+#define MIGRATED	15	/* delivered at the destination */
+#define UPDATE_EXPIRED	16	/* was past already when it was written */
+#define POSTED_IRQ	17	/* callback injected into the running guest */
+#define KEXEC_DELIVERED	18	/* kernel that knows nothing got its deadline */
+#define ENABLED_AGAIN	19	/* skip after MSR 0 and MSR 1 */
+#define SW_REARMED	20	/* switch to the hrtimer found it expired: later */
+#define REPUBLISHED	21	/* record was out of reach when written, not now */
+#define LOST_RECORD	22	/* look found no record: injected what was armed */
+
+/* Guest TSC value from which a timer for d is allowed to fire. */
+#ifdef ADVANCE
+#define FIRE(d)		((d) > 1 -> (d) - 1 : 1)
+#else
+#define FIRE(d)		(d)
+#endif
+
+#ifdef RFC_GUEST
+#define MUST_TRAP(a, d, t)	((a) == 0 || (d) < (a))
+#else
+#define MUST_TRAP(a, d, t)	((a) <= (t) || (d) < (a))
+#endif
+
+#define NEVER		(TMAX + 1)	/* a deadline that time does not reach */
+
+mtype = { GUEST, HOST };			/* who has the CPU */
+mtype = { NONE, HLT, WRMSR, LVTT, MSR0, MSR1 };	/* why the guest exits */
+
+byte now;
+
+/* The record, and the store buffer of either side in front of it. */
+byte armed, pending;
+bool gbuf_full, cbuf_full;
+byte gbuf, cbuf;
+
+/* The host's state of this vCPU. */
+byte shadow;		/* host's copy of armed; 0: expiry needs no look */
+byte td;		/* lapic_timer.tscdeadline */
+bool sharing = 1;	/* MSR_KVM_LAZY_TSCDEADLINE */
+bool hr, hv;		/* hrtimer queued; preemption timer set */
+byte hr_at, hv_at;	/* ... and for when */
+bool in_cb;		/* hrtimer callback runs */
+bool inj;		/* lapic_timer.pending */
+bool irr;		/* timer vector requested in the local APIC */
+#ifdef ADVANCE
+byte irr_at;		/* the entry into the guest waits until then */
+#endif
+bool req_lazy, req_unblock, user;
+bool blocked, woken;	/* vCPU thread sleeps; was woken */
+bool in_guest_mode, ipi;	/* vcpu->mode; forced exit */
+bool blocking;		/* the hrtimer stands in for the preemption timer */
+bool migrated;
+
+/* Hand-over between guest and vCPU thread, which share a CPU. */
+mtype cpu = HOST;
+mtype why = NONE;
+byte val;
+
+/* Ghosts: what the guest is owed, and what it may still be given. */
+byte want;
+byte excuse;
+
+/*
+ * An interrupt may be on its way when the guest gives its deadline up, on bare
+ * metal as well: then, and if that deadline had passed, it is not early.
+ */
+#define OVERDUE		((hr && hr_at <= now) || (hv && hv_at <= now))
+#define IN_FLIGHT	(irr || inj || in_cb || req_lazy || (!shadow && OVERDUE))
+
+/* Is what the host published still there?  A kexec'ed kernel overwrites it. */
+#if defined(KEXEC) && !defined(READ_ARMED_BACK)
+#define INTACT		(!shadow || armed == FIRE(shadow))
+#else
+#define INTACT		true
+#endif
+
+#define STOP_TIMERS	hr = 0; hr_at = 0; hv = 0; hv_at = 0
+
+inline kick()
+{
+	atomic {
+		if
+		:: in_guest_mode -> ipi = 1
+		:: else
+		fi;
+		if
+		:: blocked -> woken = 1
+		:: else
+		fi
+	}
+}
+
+/*
+ * Host, vCPU context, hrtimer cancelled.  The guest does not run and there is no
+ * callback, so that nothing but time can change in here: one step.
+ */
+inline look()
+{
+	if
+	:: INTACT ->
+		shadow = 0;
+		armed = 0;
+		td = pending;
+		if
+		:: td && FIRE(td) > now ->
+			shadow = td;
+			armed = FIRE(td)
+		:: else
+		fi
+	:: else -> shadow = 0	/* not a record any more: td as it is */
+	fi
+}
+
+/* restart_apic_timer(), and start_sw_timer() while the thread is blocking. */
+inline start_timer(rearmed)
+{
+	d_step {
+		if
+		:: td && !inj ->
+			if
+			:: FIRE(td) <= now ->
+				if
+				:: shadow ->
+					look();
+					if
+					:: td && !shadow -> inj = 1
+					:: shadow -> REACHED(rearmed)
+					:: else
+					fi
+				:: else -> inj = 1
+				fi
+			:: else
+			fi;
+			if
+			:: td && FIRE(td) > now ->
+#ifdef HV
+				if
+				:: !blocking -> hv = 1; hv_at = FIRE(td)
+				:: else -> hr = 1; hr_at = FIRE(td)
+				fi
+#else
+				hr = 1; hr_at = FIRE(td)
+#endif
+			:: else
+			fi
+		:: else
+		fi
+	}
+}
+
+/* Timer fired in vCPU context (preemption timer). */
+inline expired_in_thread()
+{
+	d_step {
+		if
+		:: shadow -> look()
+		:: else
+		fi;
+		if
+		:: td && !shadow -> inj = 1
+		:: else
+		fi
+	}
+	if
+	:: shadow -> REACHED(HV_REARMED); start_timer(0)
+	:: else
+	fi
+}
+
+/* Guest executed WRMSR of val. */
+inline update()
+{
+	atomic {
+		!in_cb -> STOP_TIMERS; inj = 0; td = val;
+		if
+		:: sharing && INTACT ->
+#ifdef RFC_HOST
+			shadow = val;
+#else
+			shadow = (pending == val -> val : 0);
+#endif
+#ifdef PUBLISH_LATE
+			late = 1;
+			if
+			:: !shadow -> armed = 0
+			:: else
+			fi
+#else
+			armed = (shadow -> FIRE(shadow) : 0)
+#endif
+#ifndef NO_DEFER
+		:: sharing ->
+			/* Record out of reach: plain, until service(). */
+			shadow = 0;
+			req_lazy = 1
+#endif
+		:: else -> shadow = 0
+		fi
+	}
+	if
+	:: td && FIRE(td) <= now -> REACHED(UPDATE_EXPIRED)
+	:: else
+	fi;
+	start_timer(0);
+#ifdef PUBLISH_LATE
+	if
+	:: late && val -> armed = FIRE(val)
+	:: else
+	fi;
+	late = 0
+#endif
+}
+
+/* Take the deadline that is wanted out of the record and arm it as a plain one. */
+inline flush()
+{
+	atomic {
+		!in_cb ->
+		if
+#ifdef FLUSH_ALWAYS
+		:: sharing ->
+#else
+		:: sharing && shadow ->
+#endif
+			if
+			:: td != pending -> REACHED(FLUSH_MOVED)
+			:: else
+			fi;
+			STOP_TIMERS;
+			if
+			:: INTACT -> armed = 0; td = pending
+			:: else
+			fi;
+			shadow = 0;
+			start_timer(0)
+		:: else
+		fi
+	}
+}
+
+/*
+ * KVM_REQ_LAZY_TSCDEADLINE in the run loop: the deferred look.  Publishes what
+ * the timer is for then, if that is what the guest wants.
+ */
+inline service()
+{
+	req_lazy = 0;
+	atomic {
+		!in_cb ->
+		if
+		:: sharing ->
+			STOP_TIMERS;
+			if
+			:: INTACT || !shadow ->
+				if
+				:: shadow && FIRE(pending) > now -> REACHED(DEFER_REARMED)
+				:: shadow && pending && FIRE(pending) <= now -> REACHED(DEFER_INJECTED)
+				:: !shadow && td && td == pending && !inj -> REACHED(REPUBLISHED)
+				:: else
+				fi;
+				armed = 0;
+				if
+				:: shadow -> td = pending
+				:: else
+				fi;
+				shadow = (td && td == pending && !inj -> td : 0);
+				armed = (shadow -> FIRE(shadow) : 0)
+			:: else -> shadow = 0
+			fi;
+			start_timer(0)
+		:: else
+		fi
+	}
+}
+
+/* As far as known, the RFC's request handler: looked at on the way into the guest only. */
+inline service_rfc()
+{
+	req_lazy = 0;
+	atomic {
+		!in_cb ->
+		if
+		:: sharing && armed && armed <= now ->
+			hr = 0;
+			if
+			:: pending > armed ->
+				td = pending; armed = pending; shadow = pending;
+				start_timer(0)
+			:: else -> armed = 0; shadow = 0
+			fi
+		:: else
+		fi
+	}
+}
+
+active proctype VcpuThread()
+{
+	bool halted;
+#ifdef HV_STALE
+	byte t;
+#endif
+#ifdef PUBLISH_LATE
+	bool late;
+#endif
+
+loop:
+	req_unblock = 0;
+#ifndef RFC_HOST
+	atomic {
+		if
+		:: req_lazy -> service()
+		:: else
+		fi
+	}
+#endif
+	atomic {
+		if
+		:: user ->
+			user = 0;
+			if
+			:: flush()
+#ifndef NO_MIGRATION
+			::
+#ifndef NO_FLUSH
+				flush();
+#endif
+				/* The destination: plain timer, and the memory. */
+				d_step {
+					sharing = 0; shadow = 0; req_lazy = 0;
+					migrated = 1
+				}
+#endif
+			fi
+		:: else
+		fi
+	}
+	d_step {
+		if
+		:: inj ->
+			inj = 0; irr = 1;
+#ifdef ADVANCE
+			irr_at = td;
+#endif
+			td = 0
+		:: else
+		fi;
+		if
+		:: irr -> halted = 0
+		:: else
+		fi
+	}
+	if
+	:: halted ->
+#ifdef HV
+		atomic {
+			blocking = 1;
+			if
+			:: hv -> hv = 0; start_timer(SW_REARMED)
+			:: else
+			fi
+		}
+#endif
+		blocked = 1;
+check_block:
+		if
+		:: atomic {
+			(irr || inj || req_unblock || user) ->
+			req_unblock = 0; blocked = 0; woken = 0
+		   }
+		:: else ->
+end_blocked:
+			atomic { woken -> woken = 0 };
+			goto check_block
+		fi;
+#ifdef HV
+#ifdef HV_STALE
+		t = td;
+		atomic { !in_cb -> hr = 0; blocking = 0 };
+		d_step {
+			if
+			:: t && !inj -> hv = 1; hv_at = FIRE(t)
+			:: else
+			fi;
+			t = 0
+		}
+#else
+		atomic { !in_cb -> hr = 0; blocking = 0 };
+		start_timer(SW_REARMED);
+#endif
+#endif
+		skip
+	:: else ->
+#ifdef RFC_HOST
+		if
+		:: req_lazy -> service_rfc()
+		:: else
+		fi;
+#endif
+		in_guest_mode = 1;
+		atomic {
+			if
+			:: req_lazy || req_unblock || user || inj || ipi ->
+				in_guest_mode = 0; ipi = 0;
+				goto loop
+			:: else
+			fi;
+#ifdef ADVANCE
+			(!irr || irr_at <= now);
+#endif
+			cpu = GUEST
+		}
+end_guest:
+		atomic {
+			(why != NONE || ipi || (hv && hv_at <= now)) ->
+			cpu = HOST; in_guest_mode = 0; ipi = 0;
+			/* An exit drains the store buffer of the CPU. */
+			if
+			:: gbuf_full -> pending = gbuf; gbuf_full = 0; gbuf = 0
+			:: else
+			fi;
+			if
+			:: hv && hv_at <= now -> hv = 0; hv_at = 0; expired_in_thread()
+			:: else
+			fi
+		};
+		if
+		:: why == WRMSR -> update()
+		:: why != WRMSR ->
+			atomic {
+				if
+				:: why == HLT -> halted = 1
+				:: why == LVTT ->
+					!in_cb;
+					STOP_TIMERS; td = 0;
+#ifndef NO_CLEAR
+					if
+					:: sharing && shadow && INTACT -> armed = 0
+					:: else
+					fi;
+					shadow = 0
+#endif
+				:: why == MSR0 -> flush(); sharing = 0; shadow = 0
+				:: why == MSR1 -> sharing = 1; armed = 0; shadow = 0
+				:: else
+				fi
+			}
+		fi;
+		d_step { why = NONE; val = 0 }
+	fi;
+	goto loop
+}
+
+/* Make the interrupt pending and get the guest to take it. */
+inline cb_inject()
+{
+#ifdef POSTED
+	if
+	:: atomic { !cbuf_full && in_guest_mode && irr_at_ok(td) ->
+		REACHED(POSTED_IRQ); irr = 1; td = 0 }
+	:: !in_guest_mode ->
+#endif
+	if
+	:: atomic { !cbuf_full && !inj -> inj = 1 };
+		req_unblock = 1;
+		kick()
+	:: !cbuf_full && inj
+	fi
+#ifdef POSTED
+	fi
+#endif
+}
+
+#ifdef ADVANCE
+#define irr_at_ok(d)	((d) <= now)
+#else
+#define irr_at_ok(d)	true
+#endif
+
+#ifdef READ_ARMED_BACK
+#define NEEDS_LOOK	(sharing && armed)
+#else
+#define NEEDS_LOOK	(shadow)
+#endif
+
+/* apic_timer_fn(), in hard interrupt context of any CPU. */
+active proctype HrtimerCallback()
+{
+	byte p;
+
+end_idle:
+	do
+#ifdef RFC_HOST
+	:: atomic { hr && hr_at <= now -> hr = 0; hr_at = 0; in_cb = 1 };
+		cb_inject();
+		/* Too late, and it does not wake a blocked vCPU. */
+		atomic { req_lazy = 1; in_cb = 0 }
+#else
+	:: atomic {
+		hr && hr_at <= now && !NEEDS_LOOK ->
+		hr = 0; hr_at = 0; in_cb = 1;
+		REACHED(CB_PLAIN)
+	   };
+		cb_inject();
+		in_cb = 0
+#ifndef NO_DEFER
+	:: atomic {
+		/* The record cannot be reached from here. */
+		hr && hr_at <= now && NEEDS_LOOK ->
+		hr = 0; hr_at = 0; in_cb = 1
+	   };
+#ifdef KICK_FIRST
+		kick();
+		req_lazy = 1;
+		atomic { req_unblock = 1; in_cb = 0 }
+#else
+#ifdef UNBLOCK_FIRST
+		req_unblock = 1;
+		req_lazy = 1;
+#else
+		req_lazy = 1;
+		req_unblock = 1;
+#endif
+		atomic { kick(); in_cb = 0 }
+#endif
+#endif
+#ifdef KEXEC
+	:: atomic {
+		hr && hr_at <= now && NEEDS_LOOK && !INTACT ->
+		hr = 0; hr_at = 0; in_cb = 1; shadow = 0;
+		REACHED(LOST_RECORD)
+	   };
+		cb_inject();
+		in_cb = 0
+#endif
+	:: atomic {
+		hr && hr_at <= now && NEEDS_LOOK && INTACT ->
+		hr = 0; hr_at = 0; in_cb = 1;
+		shadow = 0; cbuf_full = 1; cbuf = 0
+	   };
+#ifndef NO_HOST_BARRIER
+		!cbuf_full;	/* pairs with the guest's barrier */
+#endif
+		p = pending;
+		if
+#ifdef NO_CANCEL
+		:: atomic { FIRE(p) <= now ->
+#else
+		:: atomic { p == 0 -> td = 0; REACHED(CB_DISARMED) }
+		:: atomic { p && FIRE(p) <= now ->
+#endif
+			td = p; REACHED(CB_INJECTED)
+		   };
+			cb_inject()
+		:: atomic { FIRE(p) > now && !cbuf_full ->
+			td = p; shadow = p;
+			cbuf_full = 1; cbuf = FIRE(p);
+			hr = 1; hr_at = FIRE(p);
+			REACHED(CB_REARMED);
+			if
+			:: blocked && !woken -> REACHED(REARMED_ASLEEP)
+			:: else
+			fi
+		   }
+		fi;
+		/* hrtimer_cancel() that sees us gone sees our stores as well. */
+		atomic { !cbuf_full -> in_cb = 0; p = 0 }
+#endif
+	od
+}
+
+active proctype StoreBuffers()
+{
+end_idle:
+	do
+	:: d_step { gbuf_full -> pending = gbuf; gbuf_full = 0; gbuf = 0 }
+	:: d_step { cbuf_full -> armed = cbuf; cbuf_full = 0; cbuf = 0 }
+	od
+}
+
+active proctype Time()
+{
+	do
+	:: now < TMAX -> now++
+	:: else -> break
+	od
+}
+
+/* User space wants the vCPU: savevm, migration, KVM_GET_MSRS. */
+active proctype UserSpace()
+{
+#ifndef NO_USER
+	if
+	:: user = 1; kick()
+	:: true
+	fi;
+#endif
+	skip
+}
+
+/* The guest's operation is complete: what it wanted before is given up. */
+inline complete(d)
+{
+	excuse = (IN_FLIGHT -> excuse + (want && want <= now) : 0);
+	want = d
+}
+
+#define CAN_ACT		(ops < OPS && !again)
+#define TRAP(reason, v)	val = v; why = reason
+
+active proctype Guest() provided (cpu == GUEST)
+{
+	byte ops, d, a, t, last;
+	bool lazy = 1, foreign, again, reenabled;
+#ifdef KEXEC
+	bool old;
+#endif
+
+	do
+	:: atomic {
+		(CAN_ACT || again) ->
+		if
+		:: again -> again = 0; d = want
+		:: else ->
+			ops++;
+			if
+			:: d = (now -> now : 1)
+			:: now < TMAX -> d = now + 1
+			:: now + 1 < TMAX -> d = now + 2
+			:: now + 2 < TMAX -> d = now + 3
+			:: now + 3 < TMAX -> d = now + 4
+			fi
+		fi;
+		if
+		:: lazy -> t = now; !gbuf_full; gbuf_full = 1; gbuf = d
+		:: else -> TRAP(WRMSR, d)
+		fi
+	   };
+		if
+		:: atomic {
+			/* The barrier; pairs with the callback's. */
+#ifdef NO_GUEST_BARRIER
+			lazy ->
+#else
+			lazy && !gbuf_full ->
+#endif
+			a = armed;
+			if
+			:: MUST_TRAP(a, d, t) ->
+				if
+				:: a && a <= t && d >= a -> REACHED(TRAPPED_PAST)
+				:: else
+				fi;
+				TRAP(WRMSR, d)
+			:: else ->
+				REACHED(SKIPPED);
+				if
+				:: a <= t -> REACHED(SKIPPED_PAST)
+				:: else
+				fi;
+				if
+				:: reenabled -> REACHED(ENABLED_AGAIN)
+				:: else
+				fi
+			fi;
+			a = 0; t = 0
+		   }
+		:: !lazy
+		fi;
+		atomic {
+			why == NONE ->
+			if
+			:: foreign -> armed = NEVER	/* its memory, its data */
+			:: else
+			fi;
+			complete(d);
+			last = d; d = 0
+		}
+
+#ifndef NO_CANCEL_OP
+	:: atomic {
+		CAN_ACT && want ->
+		ops++;
+		if
+		:: lazy -> t = now; !gbuf_full; gbuf_full = 1; gbuf = 0
+		:: else -> TRAP(WRMSR, 0)
+		fi
+	   };
+		if
+		:: atomic {
+			/* The barrier; pairs with the callback's. */
+#ifdef NO_GUEST_BARRIER
+			lazy ->
+#else
+			lazy && !gbuf_full ->
+#endif
+			a = armed;
+			if
+#if defined(NO_CANCEL) && !defined(CANCEL_ANYWAY)
+			:: true -> TRAP(WRMSR, 0)
+#else
+			:: !a && last > t -> TRAP(WRMSR, 0)
+			:: else ->
+				if
+				:: a -> REACHED(CANCEL_SKIPPED)
+				:: else
+				fi
+#endif
+			fi;
+			a = 0; t = 0
+		   }
+		:: !lazy
+		fi;
+		atomic { why == NONE -> complete(0) }
+#endif
+
+#ifndef NO_LVTT_OP
+	/* Away from TSC-deadline mode, and back: that disarms. */
+	:: atomic { CAN_ACT -> ops++; TRAP(LVTT, 0) };
+		atomic { why == NONE -> complete(0) }
+#endif
+
+#ifndef NO_MSR_OP
+	:: atomic { CAN_ACT && lazy -> ops++; TRAP(MSR0, 0) };
+		atomic { why == NONE -> lazy = 0 }
+	:: atomic {
+		CAN_ACT && !lazy && !foreign ->
+		ops++; pending = 0; armed = 0; TRAP(MSR1, 0)
+	   };
+		atomic { why == NONE -> lazy = 1; reenabled = 1 }
+#endif
+
+#ifdef KEXEC
+	/* A kernel that knows nothing of the record, which is still on. */
+	:: atomic {
+		CAN_ACT && !foreign && !gbuf_full ->
+		ops++; pending = NEVER; armed = NEVER; lazy = 0; foreign = 1;
+		/* Nobody stopped the old kernel's timer: one interrupt of it. */
+		old = want || IN_FLIGHT || hr || hv;
+		complete(0)
+	   }
+#endif
+
+	:: atomic { irr -> goto handler }
+	:: want && !again && !irr ->
+		/* Wait, with or without the CPU. */
+		if
+		:: atomic { TRAP(HLT, 0) }; why == NONE
+		:: true
+		fi;
+		atomic { irr -> goto handler }
+	:: atomic { !want && ops == OPS && !irr -> TRAP(HLT, 0) };
+end_idle:
+		atomic { why == NONE && irr -> skip };
+handler:
+		atomic {
+			irr = 0;
+#ifdef ADVANCE
+			irr_at = 0;
+#endif
+			if
+			:: want && want <= now ->
+				want = 0;
+				if
+				:: migrated -> REACHED(MIGRATED)
+				:: else
+				fi;
+				if
+				:: foreign -> REACHED(KEXEC_DELIVERED)
+				:: else
+				fi
+			:: else ->
+				if
+				:: excuse -> excuse--; REACHED(EXCUSED)
+#ifdef KEXEC
+				:: !excuse && old -> old = 0
+#endif
+				:: else ->
+#ifndef EARLY_ALLOWED
+					assert(false);	/* early */
+#endif
+					again = (want -> 1 : 0)
+				fi
+			fi;
+			/* If it was the old one's, that of the new may yet come. */
+			excuse = (IN_FLIGHT || OVERDUE -> excuse : 0)
+		}
+	od
+}
