@@ -63,7 +63,7 @@
 /* The longest delta that the conversion has to be exact for (as in the core) */
 #define LAZY_MAX_SECONDS	600
 
-/* Traps in a row that left nothing armed, until the host is asked again */
+/* Traps in a row that the host did not heed, until it is asked again */
 #define LAZY_MISSES		8
 
 /* Bounds of the time between two such questions, in jiffies */
@@ -92,7 +92,7 @@ MODULE_PARM_DESC(enable, "use the lazy TSC deadline if the host offers it (defau
  * @crossing: a deadline was replaced when its interrupt may have been on its way
  * @timer_ready: LVTT is set up for @dev
  * @khz: the TSC frequency for which the conversion of @dev was computed
- * @misses: traps in a row that left nothing armed
+ * @misses: traps in a row that the host did not heed
  * @heal_delay: jiffies until the host may be asked again
  * @heal_next: earliest time of that, in jiffies
  * @programmed: deadlines set
@@ -217,19 +217,23 @@ static void lazy_tscdeadline_stop(struct lazy_tscdeadline_cpu *lc)
 }
 
 /*
- * After a trap: does the host still know us?  It does if it has published the
- * deadline.  It need not publish one that is about to pass, so these do not
- * count.  A host that never publishes has lost the record (migration, loadvm,
- * reset) or has given it up.
+ * After a trap: does the host still know us?  It does if it has promised to
+ * look before the deadline.  It need not promise that for a deadline that is
+ * about to pass, so these do not count.  A host that never does has lost the
+ * record (migration, loadvm, reset) or has given it up; what it left in "armed"
+ * may be anything then.
  */
 static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc)
 {
-	if (likely(READ_ONCE(lc->record->armed))) {
+	u64 armed = READ_ONCE(lc->record->armed);
+	u64 now = rdtsc();
+
+	if (likely(armed > now && armed <= lc->deadline)) {
 		lc->misses = 0;
 		lc->heal_delay = LAZY_HEAL_MIN;
 		return;
 	}
-	if (lc->deadline <= rdtsc() + lazy_tscdeadline_margin())
+	if (lc->deadline <= now + lazy_tscdeadline_margin())
 		return;
 	if (++lc->misses < LAZY_MISSES || time_before(jiffies, lc->heal_next))
 		return;
