@@ -19,7 +19,7 @@ function result(line, what)
 /^1\.\.[0-9]+/	{ plan = substr($1, 4); planned = 1; skipped = $0 ~ /# *SKIP/; next }
 /^Bail out!/	{ bailed = $0 }
 /^# verdict /	{ verdict = $3; next }
-		{ print "# " name ": " $0 }
+		{ sub(/^# /, ""); print "# " name ": " $0 }
 
 END {
 	if (bailed)

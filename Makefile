@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+
+BUILD	?= $(CURDIR)/build
+CACHE	:= $(or $(LAZY_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lazy-tscdeadline)
+KERNELS	:= $(CACHE)/kernels
+
+export BUILD
+
+# what tests/setup chose: host_release, guest_release_6_12, guest_release_6_1
+-include $(KERNELS)/releases
+
+define HELP
+lazy TSC deadline: KVM guests that program timers without VM exits
+
+Usage: make TARGET [VARIABLE=VALUE]...
+
+  help    this page (default)
+  check   build everything and run all tests (20 minutes on two cores)
+  demo    measure what it gains on this machine, with and without
+
+  setup   install the Debian packages that are needed, unpack kernels
+          (Debian 12, as root or through sudo; check and demo do it themselves)
+  host    build kvm.ko, kvm-amd.ko and kvm-intel.ko
+  guest   build the guest's driver
+  tests   build the test programs
+  clean   remove what was built
+
+  BUILD=DIR       where builds and logs go (default: build)
+  LAZY_CACHE=DIR  where kernels are unpacked
+                  (default: ~/.cache/lazy-tscdeadline)
+
+Single parts of the tests: tests/lab/run -h (scenarios in the nested lab),
+tests/static (style), build/tests/unit/* (user space).
+endef
+
+help:
+	$(info $(HELP))
+	@:
+
+setup:
+	@tests/setup
+
+host guest: $(if $(host_release),,needs-setup)
+
+host:
+	@$(MAKE) --no-print-directory -C host KVER=$(host_release) \
+		KDIR=$(KERNELS)/$(host_release)/build OUT=$(BUILD)/host/$(host_release)
+
+guest: $(addprefix guest-,$(guest_release_6_12) $(guest_release_6_1))
+
+guest-%:
+	@$(MAKE) --no-print-directory -s -C guest KVER=$* KDIR=$(KERNELS)/$*/build \
+		OUT=$(BUILD)/guest/$*
+
+needs-setup:
+	@echo "no kernels in $(KERNELS): run 'make setup' first" >&2; exit 1
+
+tests:
+	@$(MAKE) --no-print-directory -C tests
+
+# A second make, since setup decides for which kernels to build.
+check demo: setup
+	@$(MAKE) --no-print-directory $@-now
+
+TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c)) \
+	tests/static $(wildcard tests/model/run) tests/lab/run
+
+check-now: host guest tests
+	prove --timer --failures --exec '' $(TESTS)
+
+demo-now: host guest tests
+	@benchmarks/demo
+
+clean:
+	rm -rf $(BUILD)
+
+.PHONY: help setup host guest needs-setup tests check check-now demo demo-now clean
