@@ -10,10 +10,6 @@ struct guest_cpu guest_cpus[GUEST_MAX_CPUS];
 /* Marks a faulting instruction that has somewhere to go on: in %r9. */
 #define FIXUP_COOKIE	0x66697875
 
-void guest_timer_interrupt(void);
-void guest_control_interrupt(void);
-void guest_fault(__u64 *stack, __u64 cr2);
-
 #define SAVE_REGS							\
 	"push %rax; push %rcx; push %rdx; push %rsi; push %rdi;"	\
 	"push %r8; push %r9; push %r10; push %r11; push %rbp;"		\
@@ -23,17 +19,17 @@ void guest_fault(__u64 *stack, __u64 cr2);
 	"pop %rdi; pop %rsi; pop %rdx; pop %rcx; pop %rax;"
 
 asm(".text\n"
-    ".globl guest_vector_timer, guest_vector_control\n"
-    ".globl guest_vector_gp, guest_vector_fault\n"
-    "guest_vector_timer:\n"
-    SAVE_REGS "call guest_timer_interrupt;" RESTORE_REGS "iretq\n"
-    "guest_vector_control:\n"
-    SAVE_REGS "call guest_control_interrupt;" RESTORE_REGS "iretq\n"
-    "guest_vector_gp:\n"
-    "cmp $0x66697875, %r8; jne guest_vector_fault\n"
-    "add $8, %rsp; mov %r9, (%rsp); xor %r8d, %r8d; iretq\n"
-    "guest_vector_fault:\n"
-    "mov %rsp, %rdi; mov %cr2, %rsi; and $-16, %rsp; call guest_fault\n");
+	".globl guest_vector_timer, guest_vector_control\n"
+	".globl guest_vector_gp, guest_vector_fault\n"
+	"guest_vector_timer:\n"
+	SAVE_REGS "call guest_timer_interrupt;" RESTORE_REGS "iretq\n"
+	"guest_vector_control:\n"
+	SAVE_REGS "call guest_control_interrupt;" RESTORE_REGS "iretq\n"
+	"guest_vector_gp:\n"
+	"cmp $0x66697875, %r8; jne guest_vector_fault\n"
+	"add $8, %rsp; mov %r9, (%rsp); xor %r8d, %r8d; iretq\n"
+	"guest_vector_fault:\n"
+	"mov %rsp, %rdi; mov %cr2, %rsi; and $-16, %rsp; call guest_fault\n");
 
 int guest_wrmsr_safe(__u32 msr, __u64 value)
 {
@@ -106,6 +102,11 @@ __u64 guest_us(__u64 us)
 	return guest_self()->khz * us / 1000;
 }
 
+__u64 guest_before(__u64 tsc, __u64 ticks)
+{
+	return tsc > ticks ? tsc - ticks : 1;
+}
+
 void guest_apic_write(int reg, __u32 value)
 {
 	guest_wrmsr(0x800 + reg, value);
@@ -162,13 +163,13 @@ void guest_control_interrupt(void)
 void guest_enable(void)
 {
 	struct guest_cpu *c = guest_self();
-	volatile __u64 *word = (__u64 *)c->record;
+	__u64 *word = (__u64 *)c->record;
 	unsigned int i;
 
 	if (c->dialect == GUEST_PLAIN)
 		return;
 	for (i = 0; i < sizeof(*c->record) / sizeof(*word); i++)
-		word[i] = 0;
+		WRITE_ONCE(word[i], 0);
 	guest_wrmsr(MSR_KVM_LAZY_TSCDEADLINE, (__u64)c->record |
 		    LAZY_TSCDEADLINE_MSR_ENABLED);
 }
@@ -181,13 +182,13 @@ void guest_disable(void)
 
 static int guest_store_pending(struct guest_cpu *c, __u64 deadline, __u64 now)
 {
-	volatile struct lazy_tscdeadline_record *record = c->record;
+	struct lazy_tscdeadline_record *record = c->record;
 	__u64 armed;
 
-	record->pending = deadline;
+	WRITE_ONCE(record->pending, deadline);
 	/* Pairs with the host's barrier between armed = 0 and its look. */
 	guest_mb();
-	armed = record->armed;
+	armed = READ_ONCE(record->armed);
 	if (c->dialect == GUEST_RFC)
 		return !armed || deadline < armed;
 	return lazy_tscdeadline_must_trap(armed, deadline, now);
@@ -247,15 +248,15 @@ void guest_write_plain(__u64 deadline)
 int guest_cancel(void)
 {
 	struct guest_cpu *c = guest_self();
-	volatile struct lazy_tscdeadline_record *record = c->record;
+	struct lazy_tscdeadline_record *record = c->record;
 	int trap = 1;
 
 	if (c->dialect == GUEST_OURS) {
-		record->pending = 0;
+		WRITE_ONCE(record->pending, 0);
 		/* Pairs with the host's, as in guest_store_pending(). */
 		guest_mb();
 		trap = lazy_tscdeadline_cancel_must_trap(record->features,
-							 record->armed,
+							 READ_ONCE(record->armed),
 							 c->trapped,
 							 guest_rdtsc());
 	}

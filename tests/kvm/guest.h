@@ -10,6 +10,13 @@
 
 #include "../../abi/lazy_tscdeadline.h"
 
+#ifndef READ_ONCE
+#define READ_ONCE(x)		(*(const volatile __typeof__(x) *)&(x))
+#define WRITE_ONCE(x, value)	(*(volatile __typeof__(x) *)&(x) = (value))
+#endif
+#define ARRAY_SIZE(a)		(sizeof(a) / sizeof((a)[0]))
+#define BIT(n)			(1U << (n))
+
 #define GUEST_MAX_CPUS		4
 
 #define GUEST_TIMER_VECTOR	0xec
@@ -84,12 +91,12 @@ struct guest_cpu {
 	struct lazy_tscdeadline_record *record;
 	__u64 khz;
 	__u64 arg[GUEST_MAX_ARGS];
-	volatile __u64 wanted;
+	__u64 wanted;
 	__u64 trapped;
-	volatile int grace;
-	volatile __u64 fired, good, early, stray, graced, control;
+	int grace;
+	__u64 fired, good, early, stray, graced, control;
 	__u64 programmed, traps, skips, replaced, halts;
-	volatile __u64 late, last, last_wanted;
+	__u64 late, last, last_wanted;
 	__u64 result[GUEST_MAX_ARGS];
 	int fail_line;
 	const char *fail_what;
@@ -101,6 +108,11 @@ extern struct guest_cpu guest_cpus[GUEST_MAX_CPUS];
 /* The machine's tables, in the guest's copy; vm.c fills them in. */
 extern char guest_vector_timer[], guest_vector_control[], guest_vector_gp[],
 	    guest_vector_fault[];
+
+/* Called from there. */
+void guest_timer_interrupt(void);
+void guest_control_interrupt(void);
+void guest_fault(__u64 *stack, __u64 cr2);
 
 /* Things that only code inside a guest may call. */
 static inline struct guest_cpu *guest_self(void)
@@ -142,6 +154,8 @@ void guest_call(int number);
 void guest_fail(int line, const char *what, __u64 a, __u64 b);
 __u64 guest_ms(__u64 ms);
 __u64 guest_us(__u64 us);
+/* Earlier than @tsc, but not before the beginning of time. */
+__u64 guest_before(__u64 tsc, __u64 ticks);
 
 #define guest_check2(cond, a, b)					\
 	do {								\
@@ -171,14 +185,14 @@ __u32 guest_apic_read(int reg);
 #define GUEST_LVTT_DEADLINE	(GUEST_TIMER_VECTOR | 2 << 17)
 #define GUEST_LVTT_PERIODIC	(GUEST_TIMER_VECTOR | 1 << 17)
 #define GUEST_LVTT_ONESHOT	(GUEST_TIMER_VECTOR)
-#define GUEST_LVTT_MASKED	(1 << 16)
+#define GUEST_LVTT_MASKED	BIT(16)
 
 #define GUEST_MSR_TSC		0x10
 #define GUEST_MSR_APIC_BASE	0x1b
 #define GUEST_MSR_TSC_ADJUST	0x3b
 #define GUEST_MSR_TSC_DEADLINE	0x6e0
-#define GUEST_APIC_BASE_EXTD	(1 << 10)
-#define GUEST_APIC_BASE_ENABLE	(1 << 11)
+#define GUEST_APIC_BASE_EXTD	BIT(10)
+#define GUEST_APIC_BASE_ENABLE	BIT(11)
 
 /* The timer, as the vCPU's dialect has it; interrupts off. */
 void guest_enable(void);

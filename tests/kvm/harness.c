@@ -54,7 +54,7 @@ static bool kernel_is_quiet(void)
 			break;
 		line[n] = 0;
 		line[strcspn(line, "\n")] = 0;
-		for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		for (i = 0; i < ARRAY_SIZE(bad); i++) {
 			if (!strstr(line, bad[i]))
 				continue;
 			printf("# kernel: %s\n", line);
@@ -77,6 +77,68 @@ static void verdict(bool good, const char *name)
 	printf("%sok %d - %s\n", good ? "" : "not ", ++tests, name);
 }
 
+/* The host's own view, where it has one. */
+static void dump_host_state(struct vcpu *vcpu)
+{
+	char name[128], line[256];
+	FILE *file;
+
+	snprintf(name, sizeof(name),
+		 "/sys/kernel/debug/kvm/%d-%d/vcpu%d/lazy_tscdeadline",
+		 getpid(), vcpu->vm->fd, vcpu->id);
+	file = fopen(name, "re");
+	if (!file)
+		return;
+	printf("# vCPU %d, host:", vcpu->id);
+	while (fgets(line, sizeof(line), file)) {
+		line[strcspn(line, "\n")] = 0;
+		printf(" %s;", line);
+	}
+	printf("\n");
+	fclose(file);
+}
+
+static void dump_vcpu(struct vcpu *vcpu)
+{
+	struct guest_cpu *c = vm_cpu(vcpu->vm, vcpu->id);
+	struct lazy_tscdeadline_record *r = vm_record(vcpu->vm, vcpu->id);
+
+	printf("# vCPU %d: armed %#llx pending %#llx wanted %#llx", c->id,
+	       r->armed, r->pending, c->wanted);
+	printf(" last %#llx last wanted %#llx", c->last, c->last_wanted);
+	printf(" fired %llu good %llu early %llu stray %llu graced %llu",
+	       c->fired, c->good, c->early, c->stray, c->graced);
+	printf(" programmed %llu traps %llu skips %llu replaced %llu\n",
+	       c->programmed, c->traps, c->skips, c->replaced);
+	dump_host_state(vcpu);
+}
+
+/* The process is about to end, so what is unsafe in a handler may be tried. */
+static void on_alarm(int number)
+{
+	int i, j;
+
+	(void)number;
+	signal(SIGALRM, SIG_DFL);
+	alarm(5);
+	printf("# no progress in %d seconds\n", watchdog);
+	for (i = 0; i < VM_MAX; i++)
+		for (j = 0; vms[i] && j < vms[i]->nr_vcpus; j++)
+			dump_vcpu(&vms[i]->vcpus[j]);
+	fflush(stdout);
+	_exit(EXIT_FAILURE);
+}
+
+void harness_guest_failed(struct vcpu *vcpu)
+{
+	struct guest_cpu *c = vm_cpu(vcpu->vm, vcpu->id);
+
+	flockfile(stdout);
+	dump_vcpu(vcpu);
+	harness_fail("guest", c->fail_line, "%s (%#llx, %#llx)", c->fail_what,
+		     c->fail_value[0], c->fail_value[1]);
+}
+
 void harness_run(const char *name, harness_fn fn, const void *arg)
 {
 	int status = -1;
@@ -88,6 +150,7 @@ void harness_run(const char *name, harness_fn fn, const void *arg)
 	if (pid < 0)
 		vm_die("fork");
 	if (!pid) {
+		signal(SIGALRM, on_alarm);
 		alarm(watchdog);
 		fn(arg);
 		fflush(stdout);
@@ -95,9 +158,7 @@ void harness_run(const char *name, harness_fn fn, const void *arg)
 	}
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
-		printf("# no progress in %d seconds\n", watchdog);
-	else if (WIFSIGNALED(status))
+	if (WIFSIGNALED(status))
 		printf("# killed by signal %d\n", WTERMSIG(status));
 	good = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS;
 	verdict(kernel_is_quiet() && good, name);
@@ -142,25 +203,12 @@ void harness_note(const char *what, ...)
 	funlockfile(stdout);
 }
 
-static void guest_failed(struct vcpu *vcpu)
-{
-	struct guest_cpu *c = vm_cpu(vcpu->vm, vcpu->id);
-	struct lazy_tscdeadline_record *r = vm_record(vcpu->vm, vcpu->id);
-
-	harness_note("vCPU %d: armed %#llx pending %#llx wanted %#llx last %#llx fired %llu good %llu early %llu stray %llu graced %llu programmed %llu traps %llu skips %llu replaced %llu",
-		     c->id, r->armed, r->pending, c->wanted, c->last, c->fired,
-		     c->good, c->early, c->stray, c->graced, c->programmed,
-		     c->traps, c->skips, c->replaced);
-	harness_fail("guest", c->fail_line, "%s (%#llx, %#llx)", c->fail_what,
-		     c->fail_value[0], c->fail_value[1]);
-}
-
 void harness_until(struct vcpu *vcpu, int call)
 {
 	int got = vcpu_run(vcpu);
 
 	if (got == GUEST_CALL_FAIL)
-		guest_failed(vcpu);
+		harness_guest_failed(vcpu);
 	if (got != call)
 		harness_fail("guest", 0, "call %d instead of %d", got, call);
 }
@@ -169,7 +217,7 @@ struct harness_job {
 	struct vcpu *vcpu;
 	int host_cpu;
 	pthread_t thread;
-	volatile bool stop, stopped;
+	bool stop, stopped;
 };
 
 static void on_signal(int number)
@@ -196,10 +244,10 @@ static void *job_run(void *arg)
 		harness_pin(job->host_cpu);
 	do {
 		got = vcpu_run(job->vcpu);
-	} while (got == GUEST_CALL_SYNC || (got == -EINTR && !job->stop));
+	} while (got == GUEST_CALL_SYNC || (got == -EINTR && !READ_ONCE(job->stop)));
 	if (got == GUEST_CALL_FAIL)
-		guest_failed(job->vcpu);
-	job->stopped = true;
+		harness_guest_failed(job->vcpu);
+	WRITE_ONCE(job->stopped, true);
 	return NULL;
 }
 
@@ -226,8 +274,8 @@ void harness_join(struct harness_job *job)
 
 void harness_stop(struct harness_job *job)
 {
-	job->stop = true;
-	while (!job->stopped) {
+	WRITE_ONCE(job->stop, true);
+	while (!READ_ONCE(job->stopped)) {
 		pthread_kill(job->thread, SIGUSR1);
 		harness_sleep_ms(1);
 	}

@@ -21,8 +21,15 @@ int harness_finish(void);
 
 /* Inside a test: */
 void harness_fail(const char *file, int line, const char *what, ...)
-	__attribute__((noreturn, format(printf, 3, 4)));
-void harness_note(const char *what, ...) __attribute__((format(printf, 1, 2)));
+	__noreturn __printf(3, 4);
+void harness_note(const char *what, ...) __printf(1, 2);
+
+/* For harness_note(): how a vCPU has fared. */
+#define HARNESS_COUNTERS \
+	"programmed %llu traps %llu skips %llu fired %llu graced %llu, late by up to %llu us"
+#define HARNESS_VALUES(c) \
+	(c)->programmed, (c)->traps, (c)->skips, (c)->fired, (c)->graced, \
+	(c)->late * 1000 / (c)->khz
 
 #define check(cond)							\
 	do {								\
@@ -39,6 +46,8 @@ void harness_note(const char *what, ...) __attribute__((format(printf, 1, 2)));
 				     _a, _b);				\
 	} while (0)
 
+/* What a guest's failed check and its counters say; ends the test. */
+void harness_guest_failed(struct vcpu *vcpu) __noreturn;
 /* Run until this call of the guest, whose failures end the test. */
 void harness_until(struct vcpu *vcpu, int call);
 /* Run all vCPUs, each in its own thread, until they are done. */

@@ -3,11 +3,16 @@
 
 #define ATTEMPTS	30
 
-volatile int guest_flag;
+int guest_flag;
 
-static volatile struct lazy_tscdeadline_record *guest_record(void)
+static struct lazy_tscdeadline_record *guest_record(void)
 {
 	return guest_self()->record;
+}
+
+static __u64 guest_armed(void)
+{
+	return READ_ONCE(guest_record()->armed);
 }
 
 static void guest_start(void)
@@ -43,13 +48,13 @@ static void guest_set_up_skip(__u64 first, __u64 second)
 		__u64 now = guest_rdtsc();
 
 		guest_program(now + first);
-		if (!guest_program(now + second) && guest_record()->armed)
+		if (!guest_program(now + second) && guest_armed())
 			return;
 		guest_wait_fired();
 		guest_judge();
 	}
 	guest_fail(__LINE__, "nothing is published (armed, pending)",
-		   guest_record()->armed, guest_record()->pending);
+		   guest_armed(), guest_record()->pending);
 }
 
 static void guest_still_works(void)
@@ -83,8 +88,9 @@ void guest_rounds(void)
 		for (i = ARG_STEPS; i < GUEST_MAX_ARGS && c->arg[i]; i++) {
 			__s64 us = c->arg[i];
 			__u64 now = guest_rdtsc();
-			__u64 deadline = us < 0 ? now - guest_us(-us) :
-						  now + guest_us(us);
+			__u64 deadline = us < 0 ?
+					 guest_before(now, guest_us(-us)) :
+					 now + guest_us(us);
 
 			guest_program(deadline);
 			if (deadline > latest)
@@ -121,7 +127,7 @@ void guest_rhythm(void)
 /* What enabling leaves behind. */
 void guest_enabled(void)
 {
-	volatile struct lazy_tscdeadline_record *record = guest_record();
+	struct lazy_tscdeadline_record *record = guest_record();
 	__u64 value = (__u64)record | LAZY_TSCDEADLINE_MSR_ENABLED;
 	unsigned int i;
 
@@ -129,19 +135,19 @@ void guest_enabled(void)
 	guest_check_eq(guest_rdmsr(MSR_KVM_LAZY_TSCDEADLINE), 0);
 	guest_enable();
 	guest_check_eq(guest_rdmsr(MSR_KVM_LAZY_TSCDEADLINE), value);
-	guest_check_eq(record->armed, 0);
+	guest_check_eq(READ_ONCE(record->armed), 0);
 	guest_check_eq(record->pending, 0);
 	guest_check_eq(record->flags, 0);
 	guest_check_eq(record->version, LAZY_TSCDEADLINE_VERSION);
 	guest_check_eq(record->features, LAZY_TSCDEADLINE_F_CANCEL);
-	for (i = 0; i < sizeof(record->pad) / sizeof(record->pad[0]); i++)
+	for (i = 0; i < ARRAY_SIZE(record->pad); i++)
 		guest_check_eq(record->pad[i], 0);
 	guest_disable();
 	guest_check_eq(guest_rdmsr(MSR_KVM_LAZY_TSCDEADLINE), 0);
-	guest_check_eq(record->armed, 0);
+	guest_check_eq(READ_ONCE(record->armed), 0);
 	/* Off: what the record says is nobody's business any more. */
 	guest_check_eq(guest_program(guest_rdtsc() + guest_ms(10)), 1);
-	guest_check_eq(record->armed, 0);
+	guest_check_eq(READ_ONCE(record->armed), 0);
 	guest_wait_fired();
 	guest_enable();
 	guest_still_works();
@@ -162,15 +168,15 @@ void guest_enable_armed(void)
 
 void guest_trap(void)
 {
-	volatile struct lazy_tscdeadline_record *record = guest_record();
+	struct lazy_tscdeadline_record *record = guest_record();
 	__u64 now, deadline, armed, i;
 
 	guest_start();
 	for (i = 0; i < 5; i++) {
 		now = guest_rdtsc();
 		deadline = now + guest_ms(50);
-		guest_check2(guest_program(deadline) || i, 0, record->armed);
-		armed = record->armed;
+		guest_check2(guest_program(deadline) || i, 0, READ_ONCE(record->armed));
+		armed = READ_ONCE(record->armed);
 		guest_check2(armed && armed <= deadline, armed, deadline);
 		guest_check2(armed > now, armed, now);
 		guest_check_eq(record->pending, deadline);
@@ -182,7 +188,7 @@ void guest_trap(void)
 
 static void guest_check_refused(__u64 value)
 {
-	volatile struct lazy_tscdeadline_record *record = guest_record();
+	struct lazy_tscdeadline_record *record = guest_record();
 	__u64 before, after;
 
 	before = guest_rdmsr(MSR_KVM_LAZY_TSCDEADLINE);
@@ -203,9 +209,10 @@ static void guest_dropped(__u64 until)
 	guest_linger(until);
 }
 
+/* What was published in the old time must not stay; in the new one it may. */
 static void guest_write_tsc(int adjust, int back)
 {
-	__u64 delta = guest_ms(5);
+	__u64 delta = guest_ms(5), before = guest_armed();
 
 	if (back)
 		delta = -delta;
@@ -214,12 +221,13 @@ static void guest_write_tsc(int adjust, int back)
 			    guest_rdmsr(GUEST_MSR_TSC_ADJUST) + delta);
 	else
 		guest_wrmsr(GUEST_MSR_TSC, guest_rdtsc() + delta);
+	guest_check2(guest_armed() != before, before, guest_record()->pending);
 }
 
 static void guest_switch_mode(__u32 lvtt, __u64 second)
 {
 	guest_apic_write(GUEST_APIC_LVTT, lvtt);
-	guest_check_eq(guest_record()->armed, 0);
+	guest_check_eq(guest_armed(), 0);
 	guest_dropped(second);
 	guest_apic_write(GUEST_APIC_LVTT, GUEST_LVTT_DEADLINE);
 	guest_mb();
@@ -227,7 +235,7 @@ static void guest_switch_mode(__u32 lvtt, __u64 second)
 
 static void guest_do_operation(int op, __u64 second)
 {
-	volatile struct lazy_tscdeadline_record *record = guest_record();
+	struct lazy_tscdeadline_record *record = guest_record();
 	struct guest_cpu *c = guest_self();
 	__u64 base;
 
@@ -240,12 +248,12 @@ static void guest_do_operation(int op, __u64 second)
 	case OP_DISABLE:
 		guest_disable();
 		guest_check_eq(guest_rdmsr(MSR_KVM_LAZY_TSCDEADLINE), 0);
-		guest_check_eq(record->armed, 0);
+		guest_check_eq(READ_ONCE(record->armed), 0);
 		break;
 	case OP_MOVE:
 		c->record += GUEST_MAX_CPUS;
 		guest_enable();
-		guest_check_eq(record->armed, 0);
+		guest_check_eq(READ_ONCE(record->armed), 0);
 		break;
 	case OP_ENABLE_AGAIN:
 		guest_wrmsr(MSR_KVM_LAZY_TSCDEADLINE,
@@ -253,11 +261,11 @@ static void guest_do_operation(int op, __u64 second)
 		break;
 	case OP_PLAIN_LATER:
 		guest_write_plain(second + guest_ms(20));
-		guest_check_eq(record->armed, 0);
+		guest_check_eq(READ_ONCE(record->armed), 0);
 		break;
 	case OP_PLAIN_EARLIER:
 		guest_write_plain(guest_rdtsc() + guest_ms(10));
-		guest_check_eq(record->armed, 0);
+		guest_check_eq(READ_ONCE(record->armed), 0);
 		guest_wait_fired();
 		guest_dropped(second);
 		break;
@@ -272,7 +280,7 @@ static void guest_do_operation(int op, __u64 second)
 		break;
 	case OP_MSR_ZERO:
 		guest_wrmsr(GUEST_MSR_TSC_DEADLINE, 0);
-		guest_check_eq(record->armed, 0);
+		guest_check_eq(READ_ONCE(record->armed), 0);
 		guest_dropped(second);
 		break;
 	case OP_ONESHOT:
@@ -284,12 +292,12 @@ static void guest_do_operation(int op, __u64 second)
 	case OP_MASK:
 		guest_apic_write(GUEST_APIC_LVTT, GUEST_LVTT_DEADLINE |
 				 GUEST_LVTT_MASKED);
-		guest_check_eq(record->armed, 0);
+		guest_check_eq(READ_ONCE(record->armed), 0);
 		guest_apic_write(GUEST_APIC_LVTT, GUEST_LVTT_DEADLINE);
 		break;
 	case OP_SPIV:
 		guest_apic_write(GUEST_APIC_SPIV, GUEST_SPIV_DISABLE);
-		guest_check_eq(record->armed, 0);
+		guest_check_eq(READ_ONCE(record->armed), 0);
 		guest_apic_write(GUEST_APIC_SPIV, GUEST_SPIV_ENABLE);
 		/* Software disable has masked it. */
 		guest_apic_write(GUEST_APIC_LVTT, GUEST_LVTT_DEADLINE);
@@ -298,7 +306,7 @@ static void guest_do_operation(int op, __u64 second)
 		base = guest_rdmsr(GUEST_MSR_APIC_BASE);
 		base &= ~(__u64)(GUEST_APIC_BASE_EXTD | GUEST_APIC_BASE_ENABLE);
 		guest_wrmsr(GUEST_MSR_APIC_BASE, base);
-		guest_check_eq(record->armed, 0);
+		guest_check_eq(READ_ONCE(record->armed), 0);
 		guest_apic_init();
 		/* On hardware the deadline is gone, KVM keeps it: ask again. */
 		guest_program(second + guest_ms(10));
@@ -306,12 +314,10 @@ static void guest_do_operation(int op, __u64 second)
 	case OP_TSC_FORWARD:
 	case OP_TSC_BACK:
 		guest_write_tsc(0, op == OP_TSC_BACK);
-		guest_check_eq(record->armed, 0);
 		break;
 	case OP_TSC_ADJUST_FORWARD:
 	case OP_TSC_ADJUST_BACK:
 		guest_write_tsc(1, op == OP_TSC_ADJUST_BACK);
-		guest_check_eq(record->armed, 0);
 		break;
 	case OP_BAD_VALUES:
 		guest_check_refused(c->arg[ARG_BAD]);
@@ -349,7 +355,7 @@ void guest_operation(void)
 	guest_wait_fired();
 	guest_linger(second > c->last ? second : c->last);
 	if (c->arg[ARG_OP] == OP_DISABLE)
-		guest_check_eq(guest_record()->armed, 0);
+		guest_check_eq(guest_armed(), 0);
 	guest_still_works();
 	guest_finish();
 }
@@ -365,7 +371,7 @@ void guest_refused(void)
 	guest_check(guest_wrmsr_safe(MSR_KVM_LAZY_TSCDEADLINE, gpa |
 				     LAZY_TSCDEADLINE_MSR_ENABLED));
 	guest_program(guest_rdtsc() + guest_ms(10));
-	guest_check_eq(guest_record()->armed, 0);
+	guest_check_eq(guest_armed(), 0);
 	guest_wait_fired();
 	guest_finish();
 }
@@ -417,12 +423,12 @@ void guest_init_ipi(void)
 		guest_start();
 		guest_set_up_skip(guest_ms(c->arg[ARG_FIRST_MS]),
 				  guest_ms(c->arg[ARG_SECOND_MS]));
-		guest_flag = 1;
+		WRITE_ONCE(guest_flag, 1);
 		guest_wait_fired();
 		guest_fail(__LINE__, "the INIT came too late or not at all", 0, 0);
 	}
 	guest_apic_init();
-	while (!guest_flag)
+	while (!READ_ONCE(guest_flag))
 		;
 	guest_wait_until(guest_rdtsc() + guest_ms(2));
 	/* INIT, level, to the vCPU with APIC ID 1. */
@@ -474,23 +480,23 @@ static void guest_wake(int cpu)
 
 static void guest_scribbler(struct guest_cpu *c)
 {
-	volatile struct lazy_tscdeadline_record *victim = guest_cpus[0].record;
-	volatile __u32 *words = (volatile __u32 *)victim;
+	struct lazy_tscdeadline_record *victim = guest_cpus[0].record;
+	__u32 *words = (__u32 *)victim;
 	__u64 i, state = 88172645463325252ULL;
 
 	guest_apic_init();
-	while (guest_flag != 1)
+	while (READ_ONCE(guest_flag) != 1)
 		;
 	for (i = 0; i < c->arg[ARG_ROUNDS]; i++) {
-		victim->pending = guest_evil_value(&state);
+		WRITE_ONCE(victim->pending, guest_evil_value(&state));
 		if (i & 1)
-			victim->armed = guest_evil_value(&state);
+			WRITE_ONCE(victim->armed, guest_evil_value(&state));
 		if (i % 64 == 0)
-			words[4 + state % 12] = guest_random(&state);
+			WRITE_ONCE(words[4 + state % 12], guest_random(&state));
 		if (i % 512 == 0)
 			guest_wake(0);
 	}
-	guest_flag = 2;
+	WRITE_ONCE(guest_flag, 2);
 	guest_wake(0);
 	guest_finish();
 }
@@ -524,8 +530,8 @@ void guest_scribble(void)
 	if (c->id)
 		guest_scribbler(c);
 	guest_start();
-	guest_flag = 1;
-	while (guest_flag == 1) {
+	WRITE_ONCE(guest_flag, 1);
+	while (READ_ONCE(guest_flag) == 1) {
 		__u64 ticks = guest_us(guest_random(&state) % 3000);
 
 		guest_program(guest_rdtsc() + ticks);
@@ -539,14 +545,14 @@ void guest_scribble(void)
 
 static void guest_stormer(struct guest_cpu *c)
 {
-	volatile struct lazy_tscdeadline_record *victim = guest_cpus[0].record;
+	struct lazy_tscdeadline_record *victim = guest_cpus[0].record;
 	__u64 end;
 
-	while (guest_flag != 1)
+	while (READ_ONCE(guest_flag) != 1)
 		;
 	end = guest_rdtsc() + guest_ms(c->arg[ARG_FIRST_MS]);
 	while (guest_rdtsc() < end)
-		victim->pending = guest_rdtsc() + guest_us(2);
+		WRITE_ONCE(victim->pending, guest_rdtsc() + guest_us(2));
 	guest_finish();
 }
 
@@ -559,7 +565,7 @@ void guest_storm(void)
 		guest_stormer(c);
 	guest_start();
 	guest_program(guest_rdtsc() + guest_ms(5));
-	guest_flag = 1;
+	WRITE_ONCE(guest_flag, 1);
 	while (!c->fired) {
 		if (c->wait == GUEST_HALT)
 			asm volatile("sti; hlt; cli" : : : "memory");

@@ -44,7 +44,7 @@ enum guest_op {
 #define ARG_BAD		3	/* the value to try, for OP_BAD_VALUES */
 
 /* Set by one vCPU for the others. */
-extern volatile int guest_flag;
+extern int guest_flag;
 
 void guest_rounds(void);
 void guest_rhythm(void);

@@ -39,11 +39,25 @@
 #define CR4_BITS	0x620UL		/* OSXMMEXCPT OSFXSR PAE */
 #define EFER_BITS	0x500UL		/* LMA LME */
 
-#define CPUID_1_ECX_X2APIC	(1U << 21)
-#define CPUID_1_ECX_DEADLINE	(1U << 24)
+#define CPUID_1_ECX_X2APIC	BIT(21)
+#define CPUID_1_ECX_DEADLINE	BIT(24)
 #define CPUID_KVM_FEATURES	0x40000001
 
 #define MSR_APIC_BASE	0x1b
+
+struct vm *vms[VM_MAX];
+
+static void vm_note(struct vm *old, struct vm *new)
+{
+	int i;
+
+	for (i = 0; i < VM_MAX; i++) {
+		if (vms[i] == old) {
+			vms[i] = new;
+			return;
+		}
+	}
+}
 
 void vm_die(const char *what, ...)
 {
@@ -411,6 +425,7 @@ struct vm *vm_create(int nr_vcpus, unsigned int flags, void (*code)(void))
 	build_tables(vm);
 	for (i = 0; i < nr_vcpus; i++)
 		vcpu_create(vm, i, code);
+	vm_note(NULL, vm);
 	return vm;
 }
 
@@ -419,6 +434,7 @@ void vm_destroy(struct vm *vm)
 	long size = IOCTL(vm_open_kvm(), KVM_GET_VCPU_MMAP_SIZE, 0);
 	int i;
 
+	vm_note(vm, NULL);
 	for (i = 0; i < vm->nr_vcpus; i++) {
 		munmap(vm->vcpus[i].run, size);
 		if (vm->vcpus[i].ring)
@@ -453,6 +469,15 @@ int vcpu_run(struct vcpu *vcpu)
 		       regs.rip);
 	}
 	return *((__u8 *)run + run->io.data_offset);
+}
+
+/* The instruction that led to user space is only over on the way back. */
+void vcpu_complete(struct vcpu *vcpu)
+{
+	vcpu->run->immediate_exit = 1;
+	if (!ioctl(vcpu->fd, KVM_RUN, 0) || errno != EINTR)
+		vm_die("immediate exit");
+	vcpu->run->immediate_exit = 0;
 }
 
 struct one_msr {
@@ -556,6 +581,7 @@ static void vcpu_migrate(struct vcpu *from, struct vcpu *to, bool with_msr,
 	struct kvm_sregs sregs;
 	struct kvm_regs regs;
 
+	vcpu_complete(from);
 	IOCTL(from->fd, KVM_GET_MP_STATE, &mp);
 	IOCTL(from->fd, KVM_GET_REGS, &regs);
 	IOCTL(from->fd, KVM_GET_SREGS, &sregs);

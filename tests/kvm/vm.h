@@ -17,6 +17,9 @@
 
 #include "guest.h"
 
+#define __noreturn	__attribute__((__noreturn__))
+#define __printf(a, b)	__attribute__((__format__(printf, a, b)))
+
 #define VM_RAM_SIZE		0x800000UL
 /* The records live in a memory slot of their own, so it can be taken away. */
 #define VM_RECORD_SLOT		1
@@ -25,12 +28,12 @@
 #define VM_RO_SLOT		2
 
 /* Flags of vm_create(). */
-#define VM_HIDE_FEATURE		(1U << 0)	/* not in CPUID, enforced */
-#define VM_NO_APIC		(1U << 1)
-#define VM_DIRTY_RING		(1U << 2)
-#define VM_DIRTY_LOG		(1U << 3)
-#define VM_RO_MEMORY		(1U << 4)
-#define VM_HIDE_ONLY		(1U << 5)	/* not in CPUID, not enforced */
+#define VM_HIDE_FEATURE		BIT(0)	/* not in CPUID, enforced */
+#define VM_NO_APIC		BIT(1)
+#define VM_DIRTY_RING		BIT(2)
+#define VM_DIRTY_LOG		BIT(3)
+#define VM_RO_MEMORY		BIT(4)
+#define VM_HIDE_ONLY		BIT(5)	/* not in CPUID, not enforced */
 
 struct vcpu {
 	struct vm *vm;
@@ -51,11 +54,15 @@ struct vm {
 	struct vcpu vcpus[GUEST_MAX_CPUS];
 };
 
+/* Those that exist now, for reports. */
+#define VM_MAX	8
+extern struct vm *vms[VM_MAX];
+
 /*
  * All of these end the process with a message if the system refuses: a test
  * that cannot be set up has failed.
  */
-void vm_die(const char *what, ...) __attribute__((noreturn, format(printf, 1, 2)));
+void vm_die(const char *what, ...) __noreturn __printf(1, 2);
 int vm_open_kvm(void);
 bool vm_host_has_feature(void);
 bool vm_host_lists_msr(__u32 msr);
@@ -75,6 +82,7 @@ struct lazy_tscdeadline_record *vm_record(struct vm *vm, int cpu);
 
 /* Run until the guest calls the host; its GUEST_CALL_* number, or -EINTR. */
 int vcpu_run(struct vcpu *vcpu);
+void vcpu_complete(struct vcpu *vcpu);
 __u64 vcpu_get_msr(struct vcpu *vcpu, __u32 msr);
 int vcpu_set_msr(struct vcpu *vcpu, __u32 msr, __u64 value);
 void vcpu_get_lapic(struct vcpu *vcpu, struct kvm_lapic_state *lapic);
