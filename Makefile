@@ -43,7 +43,7 @@ setup:
 host guest: $(if $(host_release),,needs-setup)
 
 host:
-	@$(MAKE) --no-print-directory -C host KVER=$(host_release) \
+	@$(MAKE) -j$(shell nproc) --no-print-directory -C host KVER=$(host_release) \
 		KDIR=$(KERNELS)/$(host_release)/build OUT=$(BUILD)/host/$(host_release)
 
 guest: $(addprefix guest-,$(guest_release_6_12) $(guest_release_6_1))
