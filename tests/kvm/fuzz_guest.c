@@ -38,16 +38,6 @@ static int fuzz_draw(struct guest_cpu *c)
 	return i;
 }
 
-/* The timer was stopped by other means than a cancel. */
-static void fuzz_dropped(struct guest_cpu *c)
-{
-	if (!c->wanted)
-		return;
-	c->grace = guest_rdtsc() >= c->wanted;
-	c->replaced++;
-	c->wanted = 0;
-}
-
 static void fuzz_enable(struct guest_cpu *c)
 {
 	/* Another record each time: nothing may stick to the old one. */
@@ -76,7 +66,7 @@ static void fuzz_mask(struct guest_cpu *c)
 	guest_apic_write(GUEST_APIC_LVTT, GUEST_LVTT_DEADLINE);
 	if (c->wanted && guest_rdtsc() >= c->wanted) {
 		guest_wrmsr(GUEST_MSR_TSC_DEADLINE, 0);
-		fuzz_dropped(c);
+		guest_drop();
 	}
 }
 
@@ -84,7 +74,7 @@ static void fuzz_mode(struct guest_cpu *c)
 {
 	guest_apic_write(GUEST_APIC_LVTT, fuzz_random(c, 2) ?
 			 GUEST_LVTT_ONESHOT : GUEST_LVTT_PERIODIC);
-	fuzz_dropped(c);
+	guest_drop();
 	if (fuzz_random(c, 2))
 		guest_wait_until(guest_rdtsc() + fuzz_us(c, 2000));
 	guest_apic_write(GUEST_APIC_LVTT, GUEST_LVTT_DEADLINE);

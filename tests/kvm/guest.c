@@ -194,13 +194,38 @@ static int guest_store_pending(struct guest_cpu *c, __u64 deadline, __u64 now)
 	return lazy_tscdeadline_must_trap(armed, deadline, now);
 }
 
-/* The old deadline may have been on its way until now, but not later. */
+/*
+ * The interrupt for a deadline that is over may be on its way until interrupts
+ * have been on, and the host had time for what it had begun.
+ */
+static void guest_excuse(struct guest_cpu *c)
+{
+	__u64 now = guest_rdtsc();
+
+	if (c->wanted && now >= c->wanted) {
+		c->grace = 1;
+		c->grace_end = now + guest_ms(5);
+	}
+}
+
+static void guest_end_grace(struct guest_cpu *c)
+{
+	if (c->grace && guest_rdtsc() > c->grace_end)
+		c->grace = 0;
+}
+
 static void guest_replace(struct guest_cpu *c, __u64 deadline)
 {
-	c->grace = c->wanted && guest_rdtsc() >= c->wanted;
+	guest_excuse(c);
 	if (c->wanted)
 		c->replaced++;
 	c->wanted = deadline;
+}
+
+/* The timer was stopped by other means than a cancel. */
+void guest_drop(void)
+{
+	guest_replace(guest_self(), 0);
 }
 
 static void guest_hold(struct guest_cpu *c, __u64 deadline)
@@ -266,39 +291,49 @@ int guest_cancel(void)
 	return trap;
 }
 
-void guest_wait_fired(void)
-{
-	struct guest_cpu *c = guest_self();
-
-	while (c->wanted) {
-		if (c->wait == GUEST_HALT) {
-			c->halts++;
-			asm volatile("sti; hlt; cli" : : : "memory");
-		} else {
-			guest_window();
-		}
-	}
-}
-
-void guest_wait_until(__u64 tsc)
-{
-	guest_sti();
-	while (guest_rdtsc() < tsc)
-		;
-	guest_cli();
-}
-
-void guest_halt_until(__u64 tsc)
-{
-	while (guest_rdtsc() < tsc)
-		asm volatile("sti; hlt; cli" : : : "memory");
-}
-
 void guest_window(void)
 {
 	guest_sti();
 	asm volatile("nop; nop" : : : "memory");
 	guest_cli();
+	guest_end_grace(guest_self());
+}
+
+void guest_halt(void)
+{
+	struct guest_cpu *c = guest_self();
+
+	c->halts++;
+	asm volatile("sti; hlt; cli" : : : "memory");
+	guest_end_grace(c);
+}
+
+void guest_wait(void)
+{
+	if (guest_self()->wait == GUEST_HALT)
+		guest_halt();
+	else
+		guest_window();
+}
+
+void guest_wait_fired(void)
+{
+	struct guest_cpu *c = guest_self();
+
+	while (c->wanted)
+		guest_wait();
+}
+
+void guest_wait_until(__u64 tsc)
+{
+	while (guest_rdtsc() < tsc)
+		guest_window();
+}
+
+void guest_halt_until(__u64 tsc)
+{
+	while (guest_rdtsc() < tsc)
+		guest_halt();
 }
 
 void guest_judge(void)

@@ -63,7 +63,8 @@ enum guest_wait {
  * @wanted: the deadline that must still be delivered; 0: none
  * @trapped: the latest deadline that the host may hold as a plain one
  * @grace: one interrupt may come although nothing has expired, since the
- *	previous deadline passed while it was being replaced
+ *	previous deadline passed before or while it was replaced
+ * @grace_end: TSC after which it no longer may
  * @fired: timer interrupts in total
  * @good: of these, the ones that were wanted and not early
  * @early: of these, the ones before the wanted deadline
@@ -94,6 +95,7 @@ struct guest_cpu {
 	__u64 wanted;
 	__u64 trapped;
 	int grace;
+	__u64 grace_end;
 	__u64 fired, good, early, stray, graced, control;
 	__u64 programmed, traps, skips, replaced, halts;
 	__u64 late, last, last_wanted;
@@ -200,12 +202,15 @@ void guest_disable(void);
 int guest_program(__u64 deadline);
 int guest_cancel(void);
 void guest_write_plain(__u64 deadline);
-/* Interrupts on, until ... ; off again. */
+void guest_drop(void);
+/* Interrupts on for a moment, until there is one, until ...; off again. */
+void guest_window(void);
+void guest_halt(void);
+void guest_wait(void);
 void guest_wait_fired(void);
 void guest_wait_until(__u64 tsc);
 /* Halted, so something else must send interrupts as well. */
 void guest_halt_until(__u64 tsc);
-void guest_window(void);
 /* Ends the test if an interrupt came early or unwanted. */
 void guest_judge(void);
 

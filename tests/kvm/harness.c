@@ -113,18 +113,39 @@ static void dump_vcpu(struct vcpu *vcpu)
 	dump_host_state(vcpu);
 }
 
-/* The process is about to end, so what is unsafe in a handler may be tried. */
-static void on_alarm(int number)
+static void dump_vms(void)
 {
 	int i, j;
 
+	for (i = 0; i < VM_MAX; i++)
+		for (j = 0; vms[i] && j < vms[i]->nr_vcpus; j++)
+			dump_vcpu(&vms[i]->vcpus[j]);
+}
+
+/* The process is about to end, so what is unsafe in a handler may be tried. */
+static void on_alarm(int number)
+{
 	(void)number;
 	signal(SIGALRM, SIG_DFL);
 	alarm(5);
 	printf("# no progress in %d seconds\n", watchdog);
-	for (i = 0; i < VM_MAX; i++)
-		for (j = 0; vms[i] && j < vms[i]->nr_vcpus; j++)
-			dump_vcpu(&vms[i]->vcpus[j]);
+	dump_vms();
+	fflush(stdout);
+	_exit(EXIT_FAILURE);
+}
+
+void harness_fail(const char *file, int line, const char *what, ...)
+{
+	const char *base = strrchr(file, '/');
+	va_list args;
+
+	flockfile(stdout);
+	printf("# %s:%d: ", base ? base + 1 : file, line);
+	va_start(args, what);
+	vprintf(what, args);
+	va_end(args);
+	printf("\n");
+	dump_vms();
 	fflush(stdout);
 	_exit(EXIT_FAILURE);
 }
@@ -133,8 +154,6 @@ void harness_guest_failed(struct vcpu *vcpu)
 {
 	struct guest_cpu *c = vm_cpu(vcpu->vm, vcpu->id);
 
-	flockfile(stdout);
-	dump_vcpu(vcpu);
 	harness_fail("guest", c->fail_line, "%s (%#llx, %#llx)", c->fail_what,
 		     c->fail_value[0], c->fail_value[1]);
 }
@@ -173,21 +192,6 @@ int harness_finish(void)
 {
 	printf("1..%d\n", tests);
 	return failures || !tests ? EXIT_FAILURE : EXIT_SUCCESS;
-}
-
-void harness_fail(const char *file, int line, const char *what, ...)
-{
-	const char *base = strrchr(file, '/');
-	va_list args;
-
-	flockfile(stdout);
-	printf("# %s:%d: ", base ? base + 1 : file, line);
-	va_start(args, what);
-	vprintf(what, args);
-	va_end(args);
-	printf("\n");
-	fflush(stdout);
-	_exit(EXIT_FAILURE);
 }
 
 void harness_note(const char *what, ...)

@@ -201,11 +201,7 @@ static void guest_check_refused(__u64 value)
 
 static void guest_dropped(__u64 until)
 {
-	struct guest_cpu *c = guest_self();
-
-	if (c->wanted)
-		c->replaced++;
-	c->wanted = 0;
+	guest_drop();
 	guest_linger(until);
 }
 
@@ -324,9 +320,7 @@ static void guest_do_operation(int op, __u64 second)
 		break;
 	case OP_FRESH:
 		/* What was wanted may have come through or not. */
-		if (c->wanted)
-			c->replaced++;
-		c->wanted = 0;
+		guest_drop();
 		guest_program(guest_rdtsc() + guest_ms(30));
 		break;
 	case OP_LATER:
@@ -347,6 +341,8 @@ void guest_operation(void)
 	__u64 second;
 
 	guest_start();
+	/* The TSC was 0 not long ago: leave room for setting it back. */
+	guest_wait_until(guest_ms(10));
 	guest_set_up_skip(guest_ms(c->arg[ARG_FIRST_MS]),
 			  guest_ms(c->arg[ARG_SECOND_MS]));
 	second = c->wanted;
@@ -397,12 +393,8 @@ void guest_hole(void)
 			  guest_ms(c->arg[ARG_SECOND_MS]));
 	before = c->fired;
 	guest_call(GUEST_CALL_SYNC);
-	while (c->fired == before) {
-		if (c->wait == GUEST_HALT)
-			asm volatile("sti; hlt; cli" : : : "memory");
-		else
-			guest_window();
-	}
+	while (c->fired == before)
+		guest_wait();
 	guest_call(GUEST_CALL_SYNC);
 	/* Whether that one was early is not the question: the host was blind. */
 	guest_wait_until(guest_rdtsc() + guest_ms(c->arg[ARG_SECOND_MS]));
@@ -536,7 +528,7 @@ void guest_scribble(void)
 
 		guest_program(guest_rdtsc() + ticks);
 		if (c->wait == GUEST_HALT)
-			asm volatile("sti; hlt; cli" : : : "memory");
+			guest_halt();
 		else
 			guest_wait_until(guest_rdtsc() + ticks);
 	}
@@ -548,29 +540,34 @@ static void guest_stormer(struct guest_cpu *c)
 	struct lazy_tscdeadline_record *victim = guest_cpus[0].record;
 	__u64 end;
 
-	while (READ_ONCE(guest_flag) != 1)
+	while (!READ_ONCE(guest_flag))
 		;
 	end = guest_rdtsc() + guest_ms(c->arg[ARG_FIRST_MS]);
 	while (guest_rdtsc() < end)
 		WRITE_ONCE(victim->pending, guest_rdtsc() + guest_us(2));
+	WRITE_ONCE(guest_flag, 2);
 	guest_finish();
 }
 
-/* vCPU 1 keeps the deadline of vCPU 0 just ahead of the host's looks. */
+/*
+ * vCPU 1 keeps the deadline of vCPU 0 just ahead of the host's looks.  When it
+ * stops, at the latest, there must be an interrupt.
+ */
 void guest_storm(void)
 {
 	struct guest_cpu *c = guest_self();
+	__u64 before;
 
 	if (c->id)
 		guest_stormer(c);
 	guest_start();
-	guest_program(guest_rdtsc() + guest_ms(5));
-	WRITE_ONCE(guest_flag, 1);
-	while (!c->fired) {
-		if (c->wait == GUEST_HALT)
-			asm volatile("sti; hlt; cli" : : : "memory");
-		else
-			guest_window();
-	}
+	do {
+		before = c->fired;
+		guest_program(guest_rdtsc() + guest_ms(5));
+		if (before == 0)
+			WRITE_ONCE(guest_flag, 1);
+		while (c->fired == before)
+			guest_wait();
+	} while (READ_ONCE(guest_flag) != 2);
 	guest_recover(c);
 }
