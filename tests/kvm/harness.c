@@ -207,6 +207,19 @@ void harness_note(const char *what, ...)
 	funlockfile(stdout);
 }
 
+void harness_note_vm(struct vm *vm)
+{
+	int i;
+
+	for (i = 0; i < vm->nr_vcpus; i++) {
+		struct guest_cpu *c = vm_cpu(vm, i);
+
+		harness_note("vCPU %d: programmed %llu traps %llu skips %llu fired %llu graced %llu, late by up to %llu us",
+			     i, c->programmed, c->traps, c->skips, c->fired,
+			     c->graced, c->late * 1000 / c->khz);
+	}
+}
+
 void harness_until(struct vcpu *vcpu, int call)
 {
 	int got = vcpu_run(vcpu);

@@ -23,13 +23,8 @@ int harness_finish(void);
 void harness_fail(const char *file, int line, const char *what, ...)
 	__noreturn __printf(3, 4);
 void harness_note(const char *what, ...) __printf(1, 2);
-
-/* For harness_note(): how a vCPU has fared. */
-#define HARNESS_COUNTERS \
-	"programmed %llu traps %llu skips %llu fired %llu graced %llu, late by up to %llu us"
-#define HARNESS_VALUES(c) \
-	(c)->programmed, (c)->traps, (c)->skips, (c)->fired, (c)->graced, \
-	(c)->late * 1000 / (c)->khz
+/* How each vCPU has fared. */
+void harness_note_vm(struct vm *vm);
 
 #define check(cond)							\
 	do {								\

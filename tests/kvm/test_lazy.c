@@ -67,24 +67,13 @@ static struct vm *new_vm(const struct scenario *s, int dialect, int wait)
 	return vm;
 }
 
-static void report_vm(struct vm *vm)
-{
-	int i;
-
-	for (i = 0; i < vm->nr_vcpus; i++) {
-		struct guest_cpu *c = vm_cpu(vm, i);
-
-		harness_note("vCPU %d: " HARNESS_COUNTERS, i, HARNESS_VALUES(c));
-	}
-}
-
 static void run_to_end(const struct scenario *s, int dialect, int wait)
 {
 	struct vm *vm = new_vm(s, dialect, wait);
 	int i;
 
 	harness_all_done(vm);
-	report_vm(vm);
+	harness_note_vm(vm);
 	for (i = 0; i < vm->nr_vcpus; i++) {
 		if (dialect == GUEST_PLAIN)
 			check_eq(vm_cpu(vm, i)->skips, 0);
@@ -102,7 +91,7 @@ static void run_with_sync(const struct scenario *s, int dialect, int wait)
 	if (s->at_sync)
 		vm = s->at_sync(vm);
 	harness_until(&vm->vcpus[0], GUEST_CALL_DONE);
-	report_vm(vm);
+	harness_note_vm(vm);
 	vm_destroy(vm);
 }
 
@@ -334,7 +323,7 @@ static void run_wakeups(const struct scenario *s, int dialect, int wait)
 	wakeups = vcpu_stat(vcpu, "halt_wakeup") - early;
 	harness_note("deadlines %llu halts %llu exits %llu wakeups %llu fired %llu",
 		     c->programmed, c->halts, halts, wakeups, c->fired);
-	report_vm(vm);
+	harness_note_vm(vm);
 	check(c->halts);
 	check(c->halts <= c->arg[ARG_ROUNDS]);
 	check_eq(halts, c->halts);
@@ -365,7 +354,7 @@ static void run_with_ticker(const struct scenario *s, int dialect, int wait)
 		vm_die("cannot create a thread");
 	harness_until(&vm->vcpus[0], GUEST_CALL_SYNC);
 	harness_until(&vm->vcpus[0], GUEST_CALL_DONE);
-	report_vm(vm);
+	harness_note_vm(vm);
 }
 
 /* The looks of a halted vCPU interrupt a vCPU of another VM. */
@@ -382,8 +371,8 @@ static void run_foreign_context(const struct scenario *s, int dialect, int wait)
 
 	harness_join(job_a);
 	harness_join(job_b);
-	report_vm(a);
-	report_vm(b);
+	harness_note_vm(a);
+	harness_note_vm(b);
 	vm_destroy(a);
 	vm_destroy(b);
 }
@@ -450,8 +439,8 @@ static void run_hostile(const struct scenario *s, int dialect, int wait)
 
 	harness_all_done(bad);
 	harness_join(job);
-	report_vm(bad);
-	report_vm(good);
+	harness_note_vm(bad);
+	harness_note_vm(good);
 	vm_destroy(bad);
 	vm_destroy(good);
 }

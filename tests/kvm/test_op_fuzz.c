@@ -189,10 +189,11 @@ static void run_campaign(const void *arg)
 		if (!READ_ONCE(workers[i].done))
 			pthread_kill(workers[i].thread, SIGUSR1);
 	}
-	for (i = 0; i < campaign->vcpus; i++) {
+	for (i = 0; i < campaign->vcpus; i++)
 		pthread_join(workers[i].thread, NULL);
+	harness_note_vm(vm);
+	for (i = 0; i < campaign->vcpus; i++) {
 		c = vm_cpu(vm, i);
-		harness_note("vCPU %d: " HARNESS_COUNTERS, i, HARNESS_VALUES(c));
 		check(c->good);
 		check(campaign->dialect == GUEST_PLAIN || c->skips);
 	}
@@ -211,8 +212,7 @@ int main(int argc, char **argv)
 		else if (sscanf(*argv, "--seed=%llu", &options.seed) != 1 &&
 			 sscanf(*argv, "--ops=%u", &options.ops) != 1 &&
 			 sscanf(*argv, "--watchdog=%d", &options.watchdog) != 1)
-			vm_die("usage: test_op_fuzz [--expect-absent] [--seed=N]"
-			       " [--ops=N] [--watchdog=SECONDS]");
+			vm_die("usage: test_op_fuzz [--expect-absent] [--seed=N] [--ops=N] [--watchdog=SECONDS]");
 	}
 	harness_init(options.watchdog);
 	harness_note("seed %llu, %u operations each", options.seed, options.ops);
