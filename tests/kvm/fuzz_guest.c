@@ -38,11 +38,18 @@ static int fuzz_draw(struct guest_cpu *c)
 	return i;
 }
 
+/*
+ * Another record each time: nothing may stick to the old one, and to zero one
+ * that is in use would be a cancel.
+ */
 static void fuzz_enable(struct guest_cpu *c)
 {
-	/* Another record each time: nothing may stick to the old one. */
-	c->record = (void *)(GUEST_RECORD_GPA + 64ULL *
-			     (c->id + GUEST_MAX_CPUS * fuzz_random(c, 8)));
+	struct lazy_tscdeadline_record *old = c->record;
+
+	while (c->record == old)
+		c->record = (void *)(GUEST_RECORD_GPA + LAZY_TSCDEADLINE_ALIGN *
+				     (c->id + GUEST_MAX_CPUS *
+				      fuzz_random(c, 8)));
 	guest_enable();
 }
 

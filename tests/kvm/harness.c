@@ -214,9 +214,9 @@ void harness_note_vm(struct vm *vm)
 	for (i = 0; i < vm->nr_vcpus; i++) {
 		struct guest_cpu *c = vm_cpu(vm, i);
 
-		harness_note("vCPU %d: wants %llu traps %llu skips %llu fired %llu graced %llu late %llu us",
+		harness_note("vCPU %d: wants %llu traps %llu skips %llu fired %llu late %llu us",
 			     i, c->programmed, c->traps, c->skips, c->fired,
-			     c->graced, c->late * 1000 / c->khz);
+			     c->late * 1000 / c->khz);
 	}
 }
 

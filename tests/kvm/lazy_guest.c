@@ -274,6 +274,10 @@ static void guest_do_operation(int op, __u64 second)
 		guest_halt_until(second + guest_ms(2));
 		guest_check(c->control);
 		break;
+	case OP_GIVE_UP:
+		guest_cancel();
+		guest_dropped(second);
+		break;
 	case OP_MSR_ZERO:
 		guest_wrmsr(GUEST_MSR_TSC_DEADLINE, 0);
 		guest_check_eq(READ_ONCE(record->armed), 0);

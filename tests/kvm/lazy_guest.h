@@ -16,6 +16,7 @@ enum guest_op {
 	OP_PLAIN_EARLIER,
 	OP_CANCEL,
 	OP_CANCEL_HALTED,
+	OP_GIVE_UP,		/* cancel, with or without a trap */
 	OP_MSR_ZERO,
 	OP_ONESHOT,
 	OP_PERIODIC,
@@ -29,7 +30,6 @@ enum guest_op {
 	OP_BAD_VALUES,
 	OP_FRESH,		/* program another deadline */
 	OP_LATER,		/* the same, but later than what is wanted */
-	OP_ANY,			/* be content with any interrupt at all */
 };
 
 /* Arguments of guest_rounds(): deadlines in microseconds from now. */

@@ -212,7 +212,7 @@ int main(int argc, char **argv)
 		else if (sscanf(*argv, "--seed=%llu", &options.seed) != 1 &&
 			 sscanf(*argv, "--ops=%u", &options.ops) != 1 &&
 			 sscanf(*argv, "--watchdog=%d", &options.watchdog) != 1)
-			vm_die("usage: [--expect-absent] [--seed=N] [--ops=N] [--watchdog=SECONDS]");
+			vm_die("options: --expect-absent --seed=N --ops=N --watchdog=SECONDS");
 	}
 	harness_init(options.watchdog);
 	harness_note("seed %llu, %u operations each", options.seed, options.ops);
