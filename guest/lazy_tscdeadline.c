@@ -175,7 +175,7 @@ static void lazy_tscdeadline_write(struct lazy_tscdeadline_cpu *lc, u64 deadline
  * @lc: state of this CPU
  *
  * A deadline that is waited for is programmed again, so that the host learns
- * of it through the record.
+ * of it through the record; or, if the host refuses, as a plain one.
  *
  * Context: on the CPU of @lc, interrupts off.
  * Return: 0, or -ENODEV if the host does not accept the record.
@@ -183,17 +183,14 @@ static void lazy_tscdeadline_write(struct lazy_tscdeadline_cpu *lc, u64 deadline
 static int lazy_tscdeadline_share(struct lazy_tscdeadline_cpu *lc)
 {
 	memset(lc->record, 0, sizeof(*lc->record));
-	if (wrmsrl_safe(MSR_KVM_LAZY_TSCDEADLINE, __pa(lc->record) |
-			LAZY_TSCDEADLINE_MSR_ENABLED))
-		return -ENODEV;
-
 	lc->misses = 0;
-	lc->sharing = true;
+	lc->sharing = !wrmsrl_safe(MSR_KVM_LAZY_TSCDEADLINE,
+				   __pa(lc->record) | LAZY_TSCDEADLINE_MSR_ENABLED);
 	if (lc->waiting) {
 		WRITE_ONCE(lc->record->pending, lc->deadline);
 		lazy_tscdeadline_write(lc, lc->deadline);
 	}
-	return 0;
+	return lc->sharing ? 0 : -ENODEV;
 }
 
 /**
@@ -241,11 +238,8 @@ static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc)
 	lc->heal_next = jiffies + lc->heal_delay;
 	lc->heal_delay = min_t(unsigned long, 2 * lc->heal_delay, LAZY_HEAL_MAX);
 	lc->reenabled++;
-	if (lazy_tscdeadline_share(lc)) {
-		/* The deadline is armed: the write just now saw to that. */
-		lc->sharing = false;
+	if (lazy_tscdeadline_share(lc))
 		irq_work_queue(&lazy_refusal);
-	}
 }
 
 /* The deadline is about to be replaced; may its interrupt be on its way? */
@@ -272,8 +266,9 @@ static int lazy_tscdeadline_set_next_event(unsigned long delta,
 	lc->deadline = deadline;
 	lc->waiting = true;
 
+	/* Without sharing as well: a host of the RFC may not stop looking. */
+	WRITE_ONCE(lc->record->pending, deadline);
 	if (likely(lc->sharing)) {
-		WRITE_ONCE(lc->record->pending, deadline);
 		/*
 		 * Pairs with the host's barrier between its store of armed = 0
 		 * and its load of pending: its look sees this deadline, or we
@@ -302,10 +297,10 @@ static bool lazy_tscdeadline_drop_pending(struct lazy_tscdeadline_cpu *lc)
 	lc->cancelled++;
 	lc->waiting = false;
 	lc->deadline = 0;
+	WRITE_ONCE(lc->record->pending, 0);
 	if (!lc->sharing)
 		return true;
 
-	WRITE_ONCE(lc->record->pending, 0);
 	/* Pairs as in lazy_tscdeadline_set_next_event(). */
 	virt_mb();
 	return lazy_tscdeadline_cancel_must_trap(READ_ONCE(lc->record->features),
@@ -453,7 +448,7 @@ static void lazy_tscdeadline_register(struct lazy_tscdeadline_cpu *lc,
  *
  * Context: on the CPU of @lc, interrupts off.
  * Return: 0; -EBUSY if lapic-deadline is not the CPU's tick device; -ENODEV if
- *	the host refuses.  After an error the CPU uses what it used before.
+ *	the host refuses.  After an error the CPU is to be detached.
  */
 static int lazy_tscdeadline_attach(struct lazy_tscdeadline_cpu *lc, int cpu)
 {
@@ -470,6 +465,10 @@ static int lazy_tscdeadline_attach(struct lazy_tscdeadline_cpu *lc, int cpu)
 
 	lc->attached = true;
 	lazy_tscdeadline_register(lc, lapic);
+	/* If not detached, it is in use as the broadcast device. */
+	if (!clockevent_state_detached(lapic))
+		return -EBUSY;
+
 	/* The core has put a handler there that does nothing. */
 	lapic->event_handler = lazy_tscdeadline_interrupt;
 	return 0;
@@ -528,6 +527,8 @@ static int lazy_tscdeadline_online(unsigned int cpu)
 	if (!READ_ONCE(lazy_down))
 		err = lazy_tscdeadline_attach(lc, cpu);
 	local_irq_restore(flags);
+	if (err)
+		lazy_tscdeadline_detach(lc, cpu);
 
 	/* A CPU that comes later works without us as well. */
 	return lazy_loaded ? 0 : err;
@@ -590,6 +591,21 @@ static void lazy_tscdeadline_resume(void)
 }
 
 LAZY_DEFINE_SYSCORE(lazy_syscore, lazy_tscdeadline_suspend, lazy_tscdeadline_resume);
+
+/* Before the first CPU shares, and until none does any more. */
+static void lazy_tscdeadline_watch(void)
+{
+	register_reboot_notifier(&lazy_reboot_notifier);
+	atomic_notifier_chain_register(&panic_notifier_list, &lazy_panic_notifier);
+	lazy_register_syscore(&lazy_syscore);
+}
+
+static void lazy_tscdeadline_unwatch(void)
+{
+	lazy_unregister_syscore(&lazy_syscore);
+	atomic_notifier_chain_unregister(&panic_notifier_list, &lazy_panic_notifier);
+	unregister_reboot_notifier(&lazy_reboot_notifier);
+}
 
 static int lazy_tscdeadline_show(struct seq_file *m, void *unused)
 {
@@ -747,9 +763,16 @@ static const char *lazy_tscdeadline_start(void)
 	if (lazy_tscdeadline_alloc_records())
 		return "out of memory";
 
-	ret = cpuhp_setup_state(CPUHP_AP_ONLINE_DYN, "x86/lazy_tscdeadline:online",
-				lazy_tscdeadline_online, lazy_tscdeadline_offline);
+	lazy_tscdeadline_watch();
+	cpus_read_lock();
+	ret = cpuhp_setup_state_cpuslocked(CPUHP_AP_ONLINE_DYN,
+					   "x86/lazy_tscdeadline:online",
+					   lazy_tscdeadline_online,
+					   lazy_tscdeadline_offline);
+	lazy_loaded = ret >= 0;
+	cpus_read_unlock();
 	if (ret < 0) {
+		lazy_tscdeadline_unwatch();
 		lazy_tscdeadline_free_records();
 		return ret == -ENODEV ? "the host refuses the record" :
 					"a CPU cannot be set up";
@@ -769,10 +792,6 @@ static int __init lazy_tscdeadline_init(void)
 		return -ENODEV;
 	}
 
-	lazy_loaded = true;
-	register_reboot_notifier(&lazy_reboot_notifier);
-	atomic_notifier_chain_register(&panic_notifier_list, &lazy_panic_notifier);
-	lazy_register_syscore(&lazy_syscore);
 	lazy_tscdeadline_init_debugfs();
 	pr_info("active on %u CPUs\n", num_online_cpus());
 	return 0;
@@ -783,9 +802,7 @@ static void __exit lazy_tscdeadline_exit(void)
 {
 	debugfs_remove(lazy_debugfs);
 	cpuhp_remove_state(lazy_cpuhp_state);
-	lazy_unregister_syscore(&lazy_syscore);
-	atomic_notifier_chain_unregister(&panic_notifier_list, &lazy_panic_notifier);
-	unregister_reboot_notifier(&lazy_reboot_notifier);
+	lazy_tscdeadline_unwatch();
 	irq_work_sync(&lazy_refusal);
 	/* Whoever found our device in a CPU's tick_device has let go of it. */
 	synchronize_rcu();
