@@ -50,6 +50,7 @@
 #define ENABLED_AGAIN	19	/* skip after MSR 0 and MSR 1 */
 #define SW_REARMED	20	/* switch to the hrtimer found it expired: later */
 #define REPUBLISHED	21	/* record was out of reach when written, not now */
+#define HEALED		23	/* shared again at the destination */
 #define LOST_RECORD	22	/* look found no record: injected what was armed */
 
 /* Guest TSC value from which a timer for d is allowed to fire. */
@@ -111,8 +112,8 @@ byte excuse;
 #define OVERDUE		((hr && hr_at <= now) || (hv && hv_at <= now))
 #define IN_FLIGHT	(irr || inj || in_cb || req_lazy || (!shadow && OVERDUE))
 
-/* Is what the host published still there?  A kexec'ed kernel overwrites it. */
-#if defined(KEXEC) && !defined(READ_ARMED_BACK)
+/* Is what the host published still there?  Not if the guest gave up the record. */
+#if (defined(KEXEC) || defined(HEAL)) && !defined(READ_ARMED_BACK)
 #define INTACT		(!shadow || armed == FIRE(shadow))
 #else
 #define INTACT		true
@@ -192,23 +193,49 @@ inline start_timer(rearmed)
 	}
 }
 
-/* Timer fired in vCPU context (preemption timer). */
+/*
+ * The preemption timer fired, maybe for a deadline that is no longer td's.
+ * Without a look, KVM injects.
+ */
 inline expired_in_thread()
 {
 	d_step {
 		if
-		:: shadow -> look()
-		:: else
-		fi;
-		if
-		:: td && !shadow -> inj = 1
-		:: else
+		:: shadow ->
+			look();
+			if
+			:: td && !shadow -> inj = 1
+			:: else
+			fi
+#ifndef NO_TD_CHECK
+		:: !shadow && !td	/* disarmed by a look meanwhile */
+#endif
+		:: else -> inj = 1
 		fi
 	}
 	if
 	:: shadow -> REACHED(HV_REARMED); start_timer(0)
 	:: else
 	fi
+}
+
+/*
+ * kvm_lapic_switch_to_hv_timer().  start_hv_timer() takes td before it cancels
+ * the hrtimer, whose callback may change both.
+ */
+inline switch_to_hv()
+{
+	t = td;
+	atomic {
+		!in_cb ->
+		hr = 0; hr_at = 0; blocking = 0;
+		if
+		:: t && !inj && FIRE(t) <= now -> expired_in_thread()
+		:: t && !inj && FIRE(t) > now -> hv = 1; hv_at = FIRE(t)
+		:: else
+		fi;
+		t = 0
+	}
 }
 
 /* Guest executed WRMSR of val. */
@@ -325,9 +352,9 @@ inline service_rfc()
 		!in_cb ->
 		if
 		:: sharing && armed && armed <= now ->
-			hr = 0;
 			if
 			:: pending > armed ->
+				STOP_TIMERS;
 				td = pending; armed = pending; shadow = pending;
 				start_timer(0)
 			:: else -> armed = 0; shadow = 0
@@ -340,7 +367,7 @@ inline service_rfc()
 active proctype VcpuThread()
 {
 	bool halted;
-#ifdef HV_STALE
+#ifdef HV
 	byte t;
 #endif
 #ifdef PUBLISH_LATE
@@ -363,6 +390,7 @@ loop:
 			user = 0;
 			if
 			:: flush()
+			:: halted = 0	/* or it was another interrupt */
 #ifndef NO_MIGRATION
 			::
 #ifndef NO_FLUSH
@@ -417,20 +445,7 @@ end_blocked:
 			goto check_block
 		fi;
 #ifdef HV
-#ifdef HV_STALE
-		t = td;
-		atomic { !in_cb -> hr = 0; blocking = 0 };
-		d_step {
-			if
-			:: t && !inj -> hv = 1; hv_at = FIRE(t)
-			:: else
-			fi;
-			t = 0
-		}
-#else
-		atomic { !in_cb -> hr = 0; blocking = 0 };
-		start_timer(SW_REARMED);
-#endif
+		switch_to_hv();
 #endif
 		skip
 	:: else ->
@@ -475,7 +490,7 @@ end_guest:
 				:: why == HLT -> halted = 1
 				:: why == LVTT ->
 					!in_cb;
-					STOP_TIMERS; td = 0;
+					STOP_TIMERS; td = 0; inj = 0;
 #ifndef NO_CLEAR
 					if
 					:: sharing && shadow && INTACT -> armed = 0
@@ -484,7 +499,7 @@ end_guest:
 					shadow = 0
 #endif
 				:: why == MSR0 -> flush(); sharing = 0; shadow = 0
-				:: why == MSR1 -> sharing = 1; armed = 0; shadow = 0
+				:: why == MSR1 -> flush(); sharing = 1; armed = 0; shadow = 0
 				:: else
 				fi
 			}
@@ -494,13 +509,21 @@ end_guest:
 	goto loop
 }
 
+#ifdef ADVANCE
+#define DUE(d)	((d) <= now)
+#else
+#define DUE(d)	true
+#endif
+
 /* Make the interrupt pending and get the guest to take it. */
 inline cb_inject()
 {
 #ifdef POSTED
 	if
-	:: atomic { !cbuf_full && in_guest_mode && irr_at_ok(td) ->
-		REACHED(POSTED_IRQ); irr = 1; td = 0 }
+	:: atomic {
+		in_guest_mode && !cbuf_full && DUE(td) ->
+		irr = 1; td = 0; REACHED(POSTED_IRQ)
+	   }
 	:: !in_guest_mode ->
 #endif
 	if
@@ -513,12 +536,6 @@ inline cb_inject()
 	fi
 #endif
 }
-
-#ifdef ADVANCE
-#define irr_at_ok(d)	((d) <= now)
-#else
-#define irr_at_ok(d)	true
-#endif
 
 #ifdef READ_ARMED_BACK
 #define NEEDS_LOOK	(sharing && armed)
@@ -567,7 +584,7 @@ end_idle:
 		atomic { kick(); in_cb = 0 }
 #endif
 #endif
-#ifdef KEXEC
+#if defined(KEXEC) || defined(HEAL)
 	:: atomic {
 		hr && hr_at <= now && NEEDS_LOOK && !INTACT ->
 		hr = 0; hr_at = 0; in_cb = 1; shadow = 0;
@@ -629,7 +646,7 @@ active proctype Time()
 	od
 }
 
-/* User space wants the vCPU: savevm, migration, KVM_GET_MSRS. */
+/* Another interrupt, or user space wants the vCPU: savevm, migration, ... */
 active proctype UserSpace()
 {
 #ifndef NO_USER
@@ -676,7 +693,7 @@ active proctype Guest() provided (cpu == GUEST)
 		fi;
 		if
 		:: lazy -> t = now; !gbuf_full; gbuf_full = 1; gbuf = d
-		:: else -> TRAP(WRMSR, d)
+		:: else -> last = d; TRAP(WRMSR, d)
 		fi
 	   };
 		if
@@ -694,8 +711,12 @@ active proctype Guest() provided (cpu == GUEST)
 				:: a && a <= t && d >= a -> REACHED(TRAPPED_PAST)
 				:: else
 				fi;
+				last = d;
 				TRAP(WRMSR, d)
 			:: else ->
+#ifndef LAST_TRAPPED
+				last = d;
+#endif
 				REACHED(SKIPPED);
 				if
 				:: a <= t -> REACHED(SKIPPED_PAST)
@@ -710,6 +731,24 @@ active proctype Guest() provided (cpu == GUEST)
 		   }
 		:: !lazy
 		fi;
+#ifdef HEAL
+		/* It trapped: the host may have lost us, so introduce ourselves. */
+		if
+		:: atomic {
+			lazy && why == WRMSR -> why == NONE;
+			pending = 0; armed = 0; TRAP(MSR1, 0)
+		   };
+			atomic {
+				why == NONE ->
+				pending = d; TRAP(WRMSR, d);
+				if
+				:: migrated -> REACHED(HEALED)
+				:: else
+				fi
+			}
+		:: true
+		fi;
+#endif
 		atomic {
 			why == NONE ->
 			if
@@ -717,7 +756,7 @@ active proctype Guest() provided (cpu == GUEST)
 			:: else
 			fi;
 			complete(d);
-			last = d; d = 0
+			d = 0
 		}
 
 #ifndef NO_CANCEL_OP
@@ -818,12 +857,15 @@ handler:
 #ifdef KEXEC
 				:: !excuse && old -> old = 0
 #endif
-				:: else ->
-#ifndef EARLY_ALLOWED
-					assert(false);	/* early */
-#endif
-					again = (want -> 1 : 0)
+#ifdef EARLY_ALLOWED
+				:: else
+				fi;
+				/* Linux programs what it wants after any interrupt. */
+				again = (want -> 1 : 0)
+#else
+				:: else -> assert(false)	/* early */
 				fi
+#endif
 			fi;
 			/* If it was the old one's, that of the new may yet come. */
 			excuse = (IN_FLIGHT || OVERDUE -> excuse : 0)
