@@ -132,7 +132,7 @@ static struct vm *sync_get_msrs(struct vm *vm)
  */
 static struct vm *sync_flush_after_look(struct vm *vm)
 {
-	harness_sleep_ms(200);
+	harness_sleep_ms(250);
 	check_eq(vm_record(vm, 0)->pending, vm_cpu(vm, 0)->wanted);
 	vcpu_get_msr(&vm->vcpus[0], GUEST_MSR_TSC_DEADLINE);
 	check_eq(vm_record(vm, 0)->armed, 0);
@@ -199,7 +199,7 @@ static struct vm *sync_slot_long(struct vm *vm)
 	check_published(vm);
 	vm_set_record_slot(vm, false);
 	/* Beyond the look, but not beyond the deadline. */
-	harness_sleep_ms(200);
+	harness_sleep_ms(250);
 	vm_set_record_slot(vm, true);
 	return vm;
 }
@@ -501,13 +501,13 @@ static void run_hidden(const struct scenario *s, int dialect, int wait)
 	  .min_skips = skips }
 #define OPERATION(title, dialects, waits, op) \
 	{ title, run_with_sync, guest_operation, dialects, waits, \
-	  { op, 100, 130 } }
+	  { op, 150, 250 } }
 #define AT_SYNC(title, waits, op, action, flag) \
 	{ title, run_with_sync, guest_operation, LAZY, waits, \
-	  { op, 150, 300 }, .flags = flag, .at_sync = action }
+	  { op, 200, 400 }, .flags = flag, .at_sync = action }
 #define BAD_VALUE(title, value) \
 	{ "bad value: " title, run_with_sync, guest_operation, OURS, SPIN, \
-	  { OP_BAD_VALUES, 100, 130, value }, .flags = VM_RO_MEMORY }
+	  { OP_BAD_VALUES, 150, 250, value }, .flags = VM_RO_MEMORY }
 
 static const struct scenario scenarios[] = {
 	{ "the feature is announced and its MSR listed", run_listed,
@@ -570,7 +570,7 @@ static const struct scenario scenarios[] = {
 	OPERATION("TSC_ADJUST forward", LAZY, BOTH, OP_TSC_ADJUST_FORWARD),
 	OPERATION("TSC_ADJUST back", LAZY, BOTH, OP_TSC_ADJUST_BACK),
 	{ "cancel without a trap, halted", run_with_ticker, guest_operation,
-	  OURS, HALT, { OP_CANCEL_HALTED, 100, 130 } },
+	  OURS, HALT, { OP_CANCEL_HALTED, 150, 250 } },
 	BAD_VALUE("reserved bit 1", GUEST_RECORD_GPA | 0x03),
 	BAD_VALUE("reserved bit 2", GUEST_RECORD_GPA | 0x05),
 	BAD_VALUE("reserved bit 3", GUEST_RECORD_GPA | 0x09),
@@ -629,17 +629,17 @@ static const struct scenario scenarios[] = {
 	AT_SYNC("migrated to a host without, then later", BOTH, OP_LATER,
 		sync_migrate_without, 0),
 	{ "reset by KVM_SET_LAPIC", run_reset, guest_operation, LAZY, SPIN,
-	  { OP_NONE, 150, 300 } },
+	  { OP_NONE, 200, 400 } },
 	{ "reset by INIT", run_init_ipi, guest_init_ipi, LAZY, BOTH,
 	  { OP_NONE, 1000, 1500 }, .vcpus = 2 },
 	{ "the VMM and the MSR", run_host_msr, guest_operation, LAZY, BOTH,
-	  { OP_NONE, 150, 300 } },
+	  { OP_NONE, 200, 400 } },
 	{ "a look is in the dirty log", run_dirty_look, guest_operation, LAZY,
 	  BOTH, { OP_NONE, 150, 1000 }, .flags = VM_DIRTY_LOG },
 	{ "looks under dirty logging", run_to_end, guest_rounds, LAZY, BOTH,
 	  { 6, 20000, 30000, 40000 }, .flags = VM_DIRTY_LOG, .min_skips = 3 },
 	{ "a flush is in the dirty ring", run_dirty_ring, guest_operation,
-	  LAZY, BOTH, { OP_NONE, 150, 300 }, .flags = VM_DIRTY_RING },
+	  LAZY, BOTH, { OP_NONE, 200, 400 }, .flags = VM_DIRTY_RING },
 	{ "looks with a dirty ring", run_to_end, guest_rounds, LAZY, BOTH,
 	  { 6, 20000, 30000, 40000 }, .flags = VM_DIRTY_RING, .min_skips = 3 },
 	{ "memory missing while the guest runs", run_hole, guest_hole, LAZY,
