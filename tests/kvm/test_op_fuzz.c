@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,7 +37,8 @@ static struct {
  * @name: what it is
  * @dialect: who programs the timer
  * @vcpus: number of vCPUs, each with operations of its own
- * @disturb: the VMM also interrupts the guest anywhere and saves its state
+ * @disturb: the VMM also interrupts the guest anywhere and saves its state, or
+ *	moves it to another CPU
  */
 struct campaign {
 	const char *name;
@@ -58,6 +60,7 @@ static const struct campaign campaigns[] = {
 struct worker {
 	struct vcpu *vcpu;
 	pthread_t thread;
+	pid_t tid;
 	unsigned int random;
 	bool done;
 };
@@ -130,6 +133,7 @@ static void *work(void *arg)
 	struct guest_cpu *c = vm_cpu(w->vcpu->vm, w->vcpu->id);
 	int got;
 
+	WRITE_ONCE(w->tid, gettid());
 	for (;;) {
 		got = vcpu_run(w->vcpu);
 		if (got == GUEST_CALL_DONE)
@@ -148,6 +152,17 @@ static void *work(void *arg)
 static void on_signal(int number)
 {
 	(void)number;
+}
+
+static void hop(struct worker *w, unsigned int random)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(random % sysconf(_SC_NPROCESSORS_ONLN), &set);
+	/* It may not have begun, or be over; that CPU may be out of bounds. */
+	if (READ_ONCE(w->tid))
+		sched_setaffinity(w->tid, sizeof(set), &set);
 }
 
 static bool all_done(struct worker *workers, int n)
@@ -186,8 +201,12 @@ static void run_campaign(const void *arg)
 	while (campaign->disturb && !all_done(workers, campaign->vcpus)) {
 		harness_sleep_ms(rand_r(&random) % 8);
 		i = rand_r(&random) % campaign->vcpus;
-		if (!READ_ONCE(workers[i].done))
+		if (READ_ONCE(workers[i].done))
+			continue;
+		if (rand_r(&random) % 4)
 			pthread_kill(workers[i].thread, SIGUSR1);
+		else
+			hop(&workers[i], rand_r(&random));
 	}
 	for (i = 0; i < campaign->vcpus; i++)
 		pthread_join(workers[i].thread, NULL);
