@@ -6,9 +6,6 @@ KERNELS	:= $(CACHE)/kernels
 
 export BUILD
 
-# what tests/setup chose: host_release, guest_release_6_12, guest_release_6_1
--include $(KERNELS)/releases
-
 define HELP
 lazy TSC deadline: KVM guests that program timers without VM exits
 
@@ -40,38 +37,42 @@ help:
 setup:
 	@tests/setup
 
-host guest: $(if $(host_release),,needs-setup)
+# The shell reads what setup chose, which is not yet known when make starts.
+RELEASES = $(KERNELS)/releases
+CHOSEN = if ! [ -r $(RELEASES) ]; then \
+	echo "no kernels in $(KERNELS): run 'make setup' first" >&2; exit 1; fi; \
+	. $(RELEASES)
 
 host:
-	@$(MAKE) -j$(shell nproc) --no-print-directory -C host KVER=$(host_release) \
-		KDIR=$(KERNELS)/$(host_release)/build OUT=$(BUILD)/host/$(host_release)
+	@$(CHOSEN); $(MAKE) -j$(shell nproc) --no-print-directory -C host \
+		KVER=$$host_release KDIR=$(KERNELS)/$$host_release/build \
+		OUT=$(BUILD)/host/$$host_release
 
-guest: $(addprefix guest-,$(guest_release_6_12) $(guest_release_6_1))
-
-guest-%:
-	@$(MAKE) --no-print-directory -s -C guest KVER=$* KDIR=$(KERNELS)/$*/build \
-		OUT=$(BUILD)/guest/$*
-
-needs-setup:
-	@echo "no kernels in $(KERNELS): run 'make setup' first" >&2; exit 1
+guest:
+	@$(CHOSEN); for release in $$guest_release_6_12 $$guest_release_6_1; do \
+		echo "guest: building lazy_tscdeadline for $$release"; \
+		$(MAKE) --no-print-directory -s -C guest KVER=$$release \
+			KDIR=$(KERNELS)/$$release/build OUT=$(BUILD)/guest/$$release || exit; \
+	done
 
 tests:
 	@$(MAKE) --no-print-directory -C tests
 
-# A second make, since setup decides for which kernels to build.
-check demo: setup
-	@$(MAKE) --no-print-directory $@-now
-
 TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c)) \
 	tests/static $(wildcard tests/model/run) tests/lab/run
 
-check-now: host guest tests
+# In this order, even with -j.
+check: setup
+	@$(MAKE) --no-print-directory host
+	@$(MAKE) --no-print-directory guest tests
 	prove --timer --failures --exec '' $(TESTS)
 
-demo-now: host guest tests
+demo: setup
+	@$(MAKE) --no-print-directory host
+	@$(MAKE) --no-print-directory guest tests
 	@benchmarks/demo
 
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: help setup host guest needs-setup tests check check-now demo demo-now clean
+.PHONY: help setup host guest tests check demo clean
