@@ -18,7 +18,7 @@
 /* A guest may make its host say so much in one test, and no more. */
 #define MAX_KVM_LINES	10
 
-static int tests, failures, watchdog = 120, kmsg = -1;
+static int tests, failures, watchdog = 60, kmsg = -1;
 
 void harness_init(int watchdog_seconds)
 {
