@@ -65,10 +65,17 @@ struct worker {
 	bool done;
 };
 
-static void replace_memory(struct vm *vm)
+/*
+ * Other memory with the same contents.  Between the two copies a look would
+ * write to the old one, so make the deadline a plain one before.
+ */
+static void replace_memory(struct vcpu *vcpu)
 {
+	struct vm *vm = vcpu->vm;
 	char copy[PAGE_SIZE];
 
+	vcpu_get_msr(vcpu, GUEST_MSR_TSC_DEADLINE);
+	check_eq(vm_record(vm, vcpu->id)->armed, 0);
 	memcpy(copy, vm->record_page, PAGE_SIZE);
 	if (mmap(vm->record_page, PAGE_SIZE, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
@@ -100,7 +107,7 @@ static void host_operation(struct vcpu *vcpu, int op)
 		check_eq(vm_record(vm, vcpu->id)->armed, 0);
 		break;
 	case FUZZ_REPLACE_MEMORY:
-		replace_memory(vm);
+		replace_memory(vcpu);
 		break;
 	case FUZZ_SLOT:
 		vm_set_record_slot(vm, false);
