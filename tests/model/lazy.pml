@@ -29,6 +29,7 @@
 /* A search for event n succeeds by violating this. */
 #define REACHED(n)	assert(n != REACH)
 
+#define NO_EVENT	255
 #define SKIPPED		1	/* programmed without a trap */
 #define CB_REARMED	2	/* look in the callback: later */
 #define CB_INJECTED	3	/* look in the callback: expired */
@@ -51,6 +52,9 @@
 #define SW_REARMED	20	/* switch to the hrtimer found it expired: later */
 #define REPUBLISHED	21	/* record was out of reach when written, not now */
 #define HEALED		23	/* shared again at the destination */
+#define GUESSED		24	/* armed unasked after an interrupt */
+#define GUESSED_AGAIN	25	/* look found nothing due, armed a guess */
+#define GUESS_USED	26	/* skipped as a guess was published */
 #define LOST_RECORD	22	/* look found no record: injected what was armed */
 
 /* Guest TSC value from which a timer for d is allowed to fire. */
@@ -95,6 +99,11 @@ bool blocked, woken;	/* vCPU thread sleeps; was woken */
 bool in_guest_mode, ipi;	/* vcpu->mode; forced exit */
 bool blocking;		/* the hrtimer stands in for the preemption timer */
 bool migrated;
+#ifdef PREDICT
+byte gap;		/* how far ahead the host guesses; 0: not at all */
+byte delivered;		/* pending that a look has injected for */
+bool predict;		/* ... and the next may be armed unasked */
+#endif
 
 /* Hand-over between guest and vCPU thread, which share a CPU. */
 mtype cpu = HOST;
@@ -117,6 +126,30 @@ byte excuse;
 #define INTACT		(!shadow || armed == FIRE(shadow))
 #else
 #define INTACT		true
+#endif
+
+/*
+ * What pending still asks for, and what the timer is armed for then: what is
+ * wanted, or with PREDICT a guess of what will be, if that is earlier.
+ */
+#ifdef PREDICT
+#define ASKED(p)	((p) == delivered -> 0 : (p))
+#ifdef NO_DELIVERED
+#define WANTED(p)	(p)	/* in a look, that is */
+#else
+#define WANTED(p)	ASKED(p)
+#endif
+#define GUESS		(now + gap)
+#define GUESSING(w)	(gap && GUESS <= TMAX && FIRE(GUESS) > now && \
+			 ((w) == 0 || GUESS < (w)))
+#define CHOICE(w)	(GUESSING(w) -> GUESS : (w))
+#define DELIVERED(d)	delivered = d; predict = 1
+#define FORGET		delivered = 0; predict = 0
+#else
+#define WANTED(p)	(p)
+#define CHOICE(w)	(w)
+#define DELIVERED(d)	skip
+#define FORGET		skip
 #endif
 
 #define STOP_TIMERS	hr = 0; hr_at = 0; hv = 0; hv_at = 0
@@ -145,12 +178,13 @@ inline look()
 	:: INTACT ->
 		shadow = 0;
 		armed = 0;
-		td = pending;
+		td = WANTED(pending);
 		if
-		:: td && FIRE(td) > now ->
+		:: td && FIRE(td) <= now -> DELIVERED(td)
+		:: else ->
+			td = CHOICE(td);
 			shadow = td;
-			armed = FIRE(td)
-		:: else
+			armed = (td -> FIRE(td) : 0)
 		fi
 	:: else -> shadow = 0	/* not a record any more: td as it is */
 	fi
@@ -214,7 +248,7 @@ inline expired_in_thread()
 		fi
 	}
 	if
-	:: shadow -> REACHED(HV_REARMED); start_timer(0)
+	:: shadow -> REACHED(HV_REARMED); start_timer(NO_EVENT)
 	:: else
 	fi
 }
@@ -243,12 +277,18 @@ inline update()
 {
 	atomic {
 		!in_cb -> STOP_TIMERS; inj = 0; td = val;
+#ifndef KEEP_DELIVERED
+		FORGET;
+#endif
 		if
 		:: sharing && INTACT ->
 #ifdef RFC_HOST
 			shadow = val;
 #else
-			shadow = (pending == val -> val : 0);
+			if
+			:: val && pending == val -> td = CHOICE(val); shadow = td
+			:: else -> shadow = 0
+			fi;
 #endif
 #ifdef PUBLISH_LATE
 			late = 1;
@@ -272,7 +312,7 @@ inline update()
 	:: td && FIRE(td) <= now -> REACHED(UPDATE_EXPIRED)
 	:: else
 	fi;
-	start_timer(0);
+	start_timer(NO_EVENT);
 #ifdef PUBLISH_LATE
 	if
 	:: late && val -> armed = FIRE(val)
@@ -299,11 +339,11 @@ inline flush()
 			fi;
 			STOP_TIMERS;
 			if
-			:: INTACT -> armed = 0; td = pending
+			:: INTACT -> armed = 0; td = WANTED(pending)
 			:: else
 			fi;
 			shadow = 0;
-			start_timer(0)
+			start_timer(NO_EVENT)
 		:: else
 		fi
 	}
@@ -331,14 +371,18 @@ inline service()
 				fi;
 				armed = 0;
 				if
-				:: shadow -> td = pending
+				:: shadow -> td = WANTED(pending)
 				:: else
 				fi;
-				shadow = (td && td == pending && !inj -> td : 0);
+				if
+				:: td && td == pending && !inj ->
+					td = CHOICE(td); shadow = td
+				:: else -> shadow = 0
+				fi;
 				armed = (shadow -> FIRE(shadow) : 0)
 			:: else -> shadow = 0
 			fi;
-			start_timer(0)
+			start_timer(NO_EVENT)
 		:: else
 		fi
 	}
@@ -356,7 +400,7 @@ inline service_rfc()
 			:: pending > armed ->
 				STOP_TIMERS;
 				td = pending; armed = pending; shadow = pending;
-				start_timer(0)
+				start_timer(NO_EVENT)
 			:: else -> armed = 0; shadow = 0
 			fi
 		:: else
@@ -413,7 +457,21 @@ loop:
 #ifdef ADVANCE
 			irr_at = td;
 #endif
-			td = 0
+			td = 0;
+#ifdef PREDICT
+			if
+			:: predict && !shadow && sharing && INTACT ->
+				td = CHOICE(ASKED(pending));
+				shadow = td;
+				armed = (td -> FIRE(td) : 0);
+				if
+				:: td -> REACHED(GUESSED); start_timer(NO_EVENT)
+				:: else
+				fi
+			:: else
+			fi;
+			predict = 0
+#endif
 		:: else
 		fi;
 		if
@@ -490,7 +548,7 @@ end_guest:
 				:: why == HLT -> halted = 1
 				:: why == LVTT ->
 					!in_cb;
-					STOP_TIMERS; td = 0; inj = 0;
+					STOP_TIMERS; td = 0; inj = 0; FORGET;
 #ifndef NO_CLEAR
 					if
 					:: sharing && shadow && INTACT -> armed = 0
@@ -498,8 +556,8 @@ end_guest:
 					fi;
 					shadow = 0
 #endif
-				:: why == MSR0 -> flush(); sharing = 0; shadow = 0
-				:: why == MSR1 -> flush(); sharing = 1; armed = 0; shadow = 0
+				:: why == MSR0 -> flush(); sharing = 0; shadow = 0; FORGET
+				:: why == MSR1 -> flush(); sharing = 1; armed = 0; shadow = 0; FORGET
 				:: else
 				fi
 			}
@@ -523,7 +581,32 @@ inline cb_inject()
 	:: atomic {
 		in_guest_mode && !cbuf_full && DUE(td) ->
 		irr = 1; td = 0; REACHED(POSTED_IRQ)
-	   }
+	   };
+#ifdef PREDICT
+		/* The guest runs; nothing else touches the timer while in_cb. */
+		if
+		:: predict && sharing ->
+			p = pending;
+			atomic {
+				!cbuf_full ->
+				td = CHOICE(ASKED(p));
+				if
+				:: td && FIRE(td) > now ->
+					shadow = td;
+					cbuf_full = 1; cbuf = FIRE(td);
+					hr = 1; hr_at = FIRE(td)
+				:: td && FIRE(td) <= now ->
+					/* Started in the past: fires at once. */
+					shadow = td;
+					cbuf_full = 1; cbuf = FIRE(td);
+					hr = 1; hr_at = now
+				:: else
+				fi;
+				predict = 0
+			}
+		:: else
+		fi
+#endif
 	:: !in_guest_mode ->
 #endif
 	if
@@ -606,17 +689,25 @@ end_idle:
 #ifdef NO_CANCEL
 		:: atomic { FIRE(p) <= now ->
 #else
-		:: atomic { p == 0 -> td = 0; REACHED(CB_DISARMED) }
-		:: atomic { p && FIRE(p) <= now ->
+		:: atomic { WANTED(p) == 0 && CHOICE(0) == 0 ->
+			td = 0; REACHED(CB_DISARMED)
+		   }
+		:: atomic { WANTED(p) && FIRE(p) <= now ->
 #endif
-			td = p; REACHED(CB_INJECTED)
+			td = p; DELIVERED(p); REACHED(CB_INJECTED)
 		   };
 			cb_inject()
-		:: atomic { FIRE(p) > now && !cbuf_full ->
-			td = p; shadow = p;
-			cbuf_full = 1; cbuf = FIRE(p);
-			hr = 1; hr_at = FIRE(p);
+		:: atomic { CHOICE(WANTED(p)) && FIRE(CHOICE(WANTED(p))) > now && !cbuf_full ->
+			td = CHOICE(WANTED(p)); shadow = td;
+			cbuf_full = 1; cbuf = FIRE(td);
+			hr = 1; hr_at = FIRE(td);
 			REACHED(CB_REARMED);
+#ifdef PREDICT
+			if
+			:: td != p -> REACHED(GUESSED_AGAIN)
+			:: else
+			fi;
+#endif
 			if
 			:: blocked && !woken -> REACHED(REARMED_ASLEEP)
 			:: else
@@ -640,6 +731,12 @@ end_idle:
 
 active proctype Time()
 {
+#ifdef PREDICT
+	if
+	:: gap = 1
+	:: gap = 2
+	fi;
+#endif
 	do
 	:: now < TMAX -> now++
 	:: else -> break
@@ -718,6 +815,12 @@ active proctype Guest() provided (cpu == GUEST)
 				last = d;
 #endif
 				REACHED(SKIPPED);
+#ifdef PREDICT
+				if
+				:: pending && delivered && a == shadow -> REACHED(GUESS_USED)
+				:: else
+				fi;
+#endif
 				if
 				:: a <= t -> REACHED(SKIPPED_PAST)
 				:: else
