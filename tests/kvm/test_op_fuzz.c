@@ -30,7 +30,7 @@ static struct {
 	__u64 seed;
 	unsigned int ops;
 	int watchdog;
-} options = { .ops = 1000 };
+} options = { .ops = 3000 };
 
 /**
  * struct campaign - one row of the table
