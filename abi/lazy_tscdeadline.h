@@ -120,21 +120,23 @@ static inline int lazy_tscdeadline_must_trap(__u64 armed, __u64 deadline,
  * @features: the record's features field
  * @armed: the record's armed field, loaded after a full barrier that follows
  *	the store of 0 to its pending field
- * @trapped: the deadline of the last trap of this vCPU; 0 if there was none
+ * @last: the deadline that was programmed last, with or without a trap; 0 if
+ *	there was none
  * @now: the guest's TSC
  *
  * With an @armed that is not 0 the host has yet to look and will find that
- * nothing is wanted.  Without one it may still hold the deadline of the last
- * trap as a plain one, unless that has passed.
+ * nothing is wanted.  Without one it may still hold the last deadline as a plain
+ * one, unless that has passed: not only one that trapped, as the host makes
+ * others plain when its user space reads the timer.
  *
  * Return: nonzero if 0 must be written to MSR_IA32_TSC_DEADLINE.
  */
 static inline int lazy_tscdeadline_cancel_must_trap(__u32 features, __u64 armed,
-						    __u64 trapped, __u64 now)
+						    __u64 last, __u64 now)
 {
 	if (!(features & LAZY_TSCDEADLINE_F_CANCEL))
 		return 1;
-	return !armed && trapped > now;
+	return !armed && last > now;
 }
 
 #endif /* _LAZY_TSCDEADLINE_ABI_H */

@@ -85,7 +85,6 @@ MODULE_PARM_DESC(enable, "use the lazy TSC deadline if the host offers it (defau
  * @dev: our clock event device
  * @record: what is shared with the host
  * @deadline: TSC value that the tick core wants, or wanted last; 0: none
- * @trapped: the last deadline written to MSR_IA32_TSC_DEADLINE; 0: none
  * @attached: @dev has been registered and was not given back
  * @sharing: the host has accepted the record; else every deadline is written
  * @waiting: the interrupt for @deadline has yet to come
@@ -108,7 +107,6 @@ struct lazy_tscdeadline_cpu {
 	struct clock_event_device dev;
 	struct lazy_tscdeadline_record *record;
 	u64 deadline;
-	u64 trapped;
 	bool attached;
 	bool sharing;
 	bool waiting;
@@ -164,7 +162,6 @@ static struct irq_work lazy_refusal = IRQ_WORK_INIT(lazy_tscdeadline_report_refu
 
 static void lazy_tscdeadline_write(struct lazy_tscdeadline_cpu *lc, u64 deadline)
 {
-	lc->trapped = deadline;
 	/* The write of this MSR serialises nothing, on hardware. */
 	weak_wrmsr_fence();
 	wrmsrl(MSR_IA32_TSC_DEADLINE, deadline);
@@ -291,7 +288,7 @@ static int lazy_tscdeadline_set_next_event(unsigned long delta,
 /* Returns whether the host must be told that nothing is wanted any more. */
 static bool lazy_tscdeadline_drop_pending(struct lazy_tscdeadline_cpu *lc)
 {
-	u64 now = rdtsc();
+	u64 now = rdtsc(), last = lc->deadline;
 
 	lazy_tscdeadline_drop(lc, now);
 	lc->cancelled++;
@@ -305,7 +302,7 @@ static bool lazy_tscdeadline_drop_pending(struct lazy_tscdeadline_cpu *lc)
 	virt_mb();
 	return lazy_tscdeadline_cancel_must_trap(READ_ONCE(lc->record->features),
 						 READ_ONCE(lc->record->armed),
-						 lc->trapped, now);
+						 last, now);
 }
 
 static void lazy_tscdeadline_disarm(struct lazy_tscdeadline_cpu *lc)
@@ -407,7 +404,6 @@ static void lazy_tscdeadline_init_device(struct lazy_tscdeadline_cpu *lc, int cp
 	};
 	INIT_LIST_HEAD(&lc->dev.list);
 	lc->deadline = 0;
-	lc->trapped = 0;
 	lc->waiting = false;
 	lc->crossing = false;
 	lc->timer_ready = false;

@@ -35,6 +35,7 @@
 
 #include "cpuid.h"
 #include "lapic.h"
+#include "lazy_policy.h"
 #include "lazy_tscdeadline.h"
 #include "x86.h"
 
@@ -60,13 +61,13 @@ enum lazy_off_reason {
 
 /*
  * A sibling vCPU can move "pending" ahead for ever, a little at a time, at no
- * cost to itself.  After LAZY_SHORT_LOOKS looks in a row that came less than
- * LAZY_SHORT_NS after one another and only re-armed, the next deadline is armed
- * without being published and is delivered whatever "pending" says then
- * (except 0).  The vCPU's own writes trap until then, so a guest that really
- * has such short timers is served exactly.
+ * cost to itself.  Looks that only re-arm fill a bucket that leaks one of them
+ * per min_timer_period_us, which is what KVM grants periodic APIC timers, and
+ * that a delivered deadline empties.  When it holds LAZY_SHORT_LOOKS, the next
+ * deadline is armed without being published and is delivered whatever "pending"
+ * says then (except 0).  The vCPU's own writes trap until then, so a guest that
+ * really has such short timers is served exactly.
  */
-#define LAZY_SHORT_NS		100000
 #define LAZY_SHORT_LOOKS	16
 
 /* Saturates conversions to ns: a look may come early, and then re-arms. */
@@ -76,6 +77,37 @@ static bool __read_mostly lazy_tscdeadline = true;
 module_param(lazy_tscdeadline, bool, 0644);
 MODULE_PARM_DESC(lazy_tscdeadline,
 		 "offer lazy TSC deadlines to guests (default: Y); N also stops publishing to those that use them");
+
+static const char * const lazy_policy_names[] = {
+	[LAZY_POLICY_EXACT]	= "exact",
+	[LAZY_POLICY_PREDICT]	= "predict",
+};
+
+static int lazy_tscdeadline_policy __read_mostly = LAZY_POLICY_PREDICT;
+
+static int lazy_policy_set(const char *val, const struct kernel_param *kp)
+{
+	int mode = sysfs_match_string(lazy_policy_names, val);
+
+	if (mode < 0)
+		return mode;
+	WRITE_ONCE(lazy_tscdeadline_policy, mode);
+	return 0;
+}
+
+static int lazy_policy_get(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%s\n",
+			  lazy_policy_names[READ_ONCE(lazy_tscdeadline_policy)]);
+}
+
+static const struct kernel_param_ops lazy_policy_ops = {
+	.set = lazy_policy_set,
+	.get = lazy_policy_get,
+};
+module_param_cb(lazy_tscdeadline_policy, &lazy_policy_ops, NULL, 0644);
+MODULE_PARM_DESC(lazy_tscdeadline_policy,
+		 "exact: arm what the guest wants; predict (default): also what it will want next.  For vCPUs that enable lazy mode from now on");
 
 struct lazy_stats {
 	u64 updates;		/* writes of MSR_IA32_TSC_DEADLINE */
@@ -103,9 +135,14 @@ struct lazy_stats {
  * @published: the host's own copy of what it wrote to the record's armed field
  * @look: expiry of the timer is a look; else it is injected
  * @restart: vCPU context re-armed while the hv timer is being cancelled
- * @last_look: guest TSC at the last look
- * @short_looks: looks in a row with less than LAZY_SHORT_NS between them
+ * @predict: a deadline was delivered and the next may be armed unasked
+ * @delivered: the deadline that was delivered last: if it still is what pending
+ *	says, the guest has not asked for another; 0 after a trap
+ * @last_pending: what pending said at the last look
+ * @last_look: guest TSC up to which the bucket has leaked
+ * @short_looks: level of the bucket of looks, see LAZY_SHORT_LOOKS
  * @off_reason: why lazy mode is off, enum lazy_off_reason
+ * @policy: what to arm, and what it has learned
  * @stats: for debugfs
  */
 struct kvm_lazy_tscdeadline {
@@ -117,9 +154,13 @@ struct kvm_lazy_tscdeadline {
 	u64 published;
 	bool look;
 	bool restart;
+	bool predict;
+	u64 delivered;
+	u64 last_pending;
 	u64 last_look;
 	unsigned int short_looks;
 	enum lazy_off_reason off_reason;
+	struct lazy_policy policy;
 	struct lazy_stats stats;
 };
 
@@ -209,7 +250,7 @@ static bool __lazy_record_lock(struct kvm_lazy_tscdeadline *lazy)
 			return false;
 		read_lock_irq(&gpc->lock);
 	}
-	raw_spin_lock(&lazy->lock);
+	raw_spin_lock_irq(&lazy->lock);
 	__release(&lazy->lock);
 	__release(&gpc->lock);
 	return true;
@@ -297,64 +338,112 @@ static void lazy_publish(struct kvm_lazy_tscdeadline *lazy, u64 deadline)
 	WRITE_ONCE(lazy_record(lazy)->armed, lazy->published);
 }
 
+/*
+ * Not if the callback could not tell the guest's time on another CPU (the
+ * host's TSCs are not synchronised), nor if user space has to empty the dirty
+ * ring first: each write to the record adds to it, and a halted vCPU does not
+ * get to the exit.
+ */
 static bool lazy_may_publish(struct kvm_lazy_tscdeadline *lazy)
 {
 	struct kvm_vcpu *vcpu = lazy->vcpu;
 
 	return READ_ONCE(lazy_tscdeadline) && lazy->msr &&
-	       vcpu->arch.virtual_tsc_khz && kvm_lapic_enabled(vcpu) &&
-	       lazy_is_tscdeadline(lazy) && !lazy_lvtt_masked(vcpu->arch.apic);
+	       vcpu->arch.virtual_tsc_khz && !vcpu->arch.tsc_catchup &&
+	       kvm_lapic_enabled(vcpu) && lazy_is_tscdeadline(lazy) &&
+	       !lazy_lvtt_masked(vcpu->arch.apic) &&
+	       !kvm_test_request(KVM_REQ_DIRTY_RING_SOFT_FULL, vcpu);
 }
 
-/* Count looks that follow one another too closely; true if it is enough. */
+/* Count a look that only re-arms; true if there were too many lately. */
 static bool lazy_hit_floor(struct kvm_lazy_tscdeadline *lazy, u64 now)
 {
-	u64 gap = now - lazy->last_look;
+	u64 slot = nsec_to_cycles(lazy->vcpu, min_timer_period_us * NSEC_PER_USEC);
+	u64 leaked = slot ? div64_u64(now - lazy->last_look, slot) : U64_MAX;
 
-	lazy->last_look = now;
-	if (gap > nsec_to_cycles(lazy->vcpu, LAZY_SHORT_NS))
+	/* What is less than a slot is not lost: last_look moves by whole slots. */
+	if (leaked >= lazy->short_looks) {
 		lazy->short_looks = 0;
-	else if (++lazy->short_looks >= LAZY_SHORT_LOOKS)
-		return true;
-	return false;
-}
-
-/* The guest wants a later deadline than the one the timer was armed for. */
-static void lazy_look_rearm(struct kvm_lazy_tscdeadline *lazy, u64 deadline,
-			    u64 now, bool publish)
-{
-	lazy_timer(lazy)->tscdeadline = deadline;
-	lazy->stats.rearmed++;
-	if (lazy_hit_floor(lazy, now)) {
-		lazy->short_looks = 0;
-		lazy->stats.floor++;
-	} else if (publish && lazy_may_publish(lazy)) {
-		lazy_publish(lazy, deadline);
+		lazy->last_look = now;
+	} else {
+		lazy->short_looks -= leaked;
+		lazy->last_look += leaked * slot;
 	}
+	if (++lazy->short_looks < LAZY_SHORT_LOOKS)
+		return false;
+	lazy->stats.floor++;
+	return true;
 }
 
-static void lazy_look_expired(struct kvm_lazy_tscdeadline *lazy, u64 deadline,
-			      u64 now)
+/* What of "pending" is still to be delivered; 0: nothing. */
+static u64 lazy_wanted(struct kvm_lazy_tscdeadline *lazy, u64 pending)
+{
+	return pending == lazy->delivered ? 0 : pending;
+}
+
+/*
+ * Choose what the timer is armed for while the guest wants @wanted (0: nothing
+ * that is known of), and publish it.  Unpublished, it is armed exactly.
+ */
+static void lazy_arm(struct kvm_lazy_tscdeadline *lazy, u64 wanted, u64 now,
+		     bool publish)
+{
+	u64 deadline = wanted;
+
+	if (publish && lazy_may_publish(lazy)) {
+		deadline = lazy_policy_arm(&lazy->policy, now, wanted,
+					   lazy_advance_cycles(lazy));
+		if (deadline)
+			lazy_publish(lazy, deadline);
+	}
+	lazy_timer(lazy)->tscdeadline = deadline;
+	lazy->look = deadline;
+}
+
+/* Nothing has expired.  Is there something to arm? */
+static enum lazy_verdict lazy_look_rearm(struct kvm_lazy_tscdeadline *lazy,
+					 u64 wanted, u64 now, bool active,
+					 bool published)
+{
+	bool floor = lazy_hit_floor(lazy, now);
+
+	lazy_policy_looked(&lazy->policy, wanted, active);
+	lazy_arm(lazy, wanted, now, published && !floor);
+	if (lazy->look) {
+		lazy->stats.rearmed++;
+		return LAZY_LOOK_REARM;
+	}
+	lazy->stats.disarmed++;
+	return LAZY_LOOK_DISARM;
+}
+
+static enum lazy_verdict lazy_look_expired(struct kvm_lazy_tscdeadline *lazy,
+					   u64 deadline, u64 now, bool published)
 {
 	lazy_timer(lazy)->tscdeadline = deadline;
 	lazy->look = false;
 	lazy->short_looks = 0;
+	lazy->delivered = deadline;
+	lazy->predict = published;
 	lazy->stats.expired++;
 	if (now > deadline)
 		lazy->stats.late_max = max(lazy->stats.late_max,
 					   now - deadline);
+	lazy_policy_delivered(&lazy->policy, deadline);
+	return LAZY_LOOK_EXPIRED;
 }
 
-static void lazy_look_disarm(struct kvm_lazy_tscdeadline *lazy)
+static enum lazy_verdict lazy_look_lost(struct kvm_lazy_tscdeadline *lazy)
 {
-	lazy_timer(lazy)->tscdeadline = 0;
 	lazy->look = false;
-	lazy->stats.disarmed++;
+	lazy->stats.lost++;
+	return LAZY_LOOK_LOST;
 }
 
 /*
- * KICK, with the record locked.  On return the timer's tscdeadline is what the
- * guest wants: the entry spin and its tuning take it from there.
+ * KICK, with the record locked.  If something has expired, the timer's
+ * tscdeadline is then what the guest wanted: the entry spin and its tuning take
+ * it from there.
  *
  * A look that was not published is one after the floor was hit: only a cancel
  * is honoured then, else the deadline is what the timer was armed for.
@@ -362,9 +451,9 @@ static void lazy_look_disarm(struct kvm_lazy_tscdeadline *lazy)
 static enum lazy_verdict lazy_look(struct kvm_lazy_tscdeadline *lazy,
 				   bool timer_fn)
 {
-	u64 published = lazy->published, pending = 0, deadline, now;
+	u64 published = lazy->published, pending = 0, wanted, now;
 	enum lazy_verdict verdict;
-	bool intact;
+	bool intact, active;
 
 	if (!lazy->look)
 		return LAZY_LOOK_PLAIN;
@@ -372,24 +461,21 @@ static enum lazy_verdict lazy_look(struct kvm_lazy_tscdeadline *lazy,
 		return LAZY_LOOK_DEFER;
 
 	intact = lazy_withdraw(lazy, &pending);
-	deadline = published ? pending : lazy_timer(lazy)->tscdeadline;
+	active = pending != lazy->last_pending;
+	lazy->last_pending = pending;
+	wanted = lazy_wanted(lazy, pending);
+	if (wanted && !published)
+		wanted = lazy_timer(lazy)->tscdeadline;
 	/* Read after pending: what expires meanwhile must not be armed late. */
 	now = lazy_guest_tsc(lazy);
 
-	if (!intact) {
-		lazy->look = false;
-		lazy->stats.lost++;
-		verdict = LAZY_LOOK_LOST;
-	} else if (!pending) {
-		lazy_look_disarm(lazy);
-		verdict = LAZY_LOOK_DISARM;
-	} else if (deadline <= now + lazy_advance_cycles(lazy)) {
-		lazy_look_expired(lazy, deadline, now);
-		verdict = LAZY_LOOK_EXPIRED;
-	} else {
-		lazy_look_rearm(lazy, deadline, now, published);
-		verdict = LAZY_LOOK_REARM;
-	}
+	if (!intact)
+		verdict = lazy_look_lost(lazy);
+	else if (wanted && wanted <= now + lazy_advance_cycles(lazy))
+		verdict = lazy_look_expired(lazy, wanted, now, published);
+	else
+		verdict = lazy_look_rearm(lazy, wanted, now, active, published);
+
 	if (intact && published && !timer_fn)
 		lazy_record_dirty(lazy);
 	trace_kvm_lazy_tscdeadline_look(lazy->vcpu->vcpu_id, timer_fn, verdict,
@@ -510,8 +596,15 @@ bool kvm_lazy_tscdeadline_expired(struct kvm_lapic *apic, bool from_timer_fn)
 {
 	struct kvm_lazy_tscdeadline *lazy = lazy_of(apic);
 
-	if (from_timer_fn || !lazy || !READ_ONCE(lazy->look))
+	if (from_timer_fn || !lazy || !lazy->msr)
 		return false;
+	/*
+	 * The hrtimer callback may have disarmed on another CPU while the timer
+	 * was being moved to the hv timer: then there is nothing to deliver.
+	 */
+	if (!READ_ONCE(lazy->look))
+		return lazy_is_tscdeadline(lazy) &&
+		       !READ_ONCE(apic->lapic_timer.tscdeadline);
 
 	switch (lazy_look_try(lazy, false)) {
 	case LAZY_LOOK_REARM:
@@ -546,35 +639,95 @@ bool kvm_lazy_tscdeadline_rearm(struct kvm_lapic *apic)
 	return restart;
 }
 
+/* The timer is not what it was: expiry is no look, nothing was delivered. */
+static void lazy_forget(struct kvm_lazy_tscdeadline *lazy)
+{
+	lazy->look = false;
+	lazy->restart = false;
+	lazy->predict = false;
+	lazy->delivered = 0;
+}
+
+/**
+ * kvm_lazy_tscdeadline_injected - the interrupt of the APIC timer was injected
+ * @apic: whose; its timer is idle now
+ * @may_restart: vCPU context with preemption enabled and no timer in use
+ *
+ * If the policy knows what the guest will ask for next, that is armed and
+ * published before it asks.
+ *
+ * Context: as kvm_lazy_tscdeadline_expired(), or hard irq (posted interrupts).
+ */
+void kvm_lazy_tscdeadline_injected(struct kvm_lapic *apic, bool may_restart)
+{
+	struct kvm_lazy_tscdeadline *lazy = lazy_of(apic);
+	unsigned long flags;
+	u64 wanted;
+	int idx;
+
+	if (!lazy || !READ_ONCE(lazy->predict))
+		return;
+
+	idx = srcu_read_lock(&apic->vcpu->kvm->srcu);
+	local_irq_save(flags);
+	if (lazy_record_trylock(lazy)) {
+		if (lazy->predict && !lazy->look && !lazy->published &&
+		    lazy_may_publish(lazy) &&
+		    !lazy_must_defer(lazy, in_hardirq())) {
+			wanted = lazy_wanted(lazy, READ_ONCE(lazy_record(lazy)->pending));
+			lazy_arm(lazy, wanted, lazy_guest_tsc(lazy), true);
+			if (lazy->look && !in_hardirq())
+				lazy_record_dirty(lazy);
+		}
+		lazy->predict = false;
+		lazy_record_unlock(lazy);
+	}
+	local_irq_restore(flags);
+	srcu_read_unlock(&apic->vcpu->kvm->srcu, idx);
+
+	if (!READ_ONCE(lazy->look))
+		return;
+	if (may_restart)
+		kvm_lapic_switch_to_hv_timer(apic->vcpu);
+	else if (apic->lapic_timer.hv_timer_in_use)
+		lazy->restart = true;
+	else
+		lazy_start_hrtimer(lazy);
+}
+
 /**
  * kvm_lazy_tscdeadline_update - UPDATE: a new deadline was written to the MSR
- * @apic: whose; its timer's tscdeadline is the new value, in guest TSC ticks
+ * @apic: whose
+ * @deadline: the new value, in guest TSC ticks; 0: none
  *
- * Publishes the deadline if it is the one that the guest has put into the
+ * Sets the timer's tscdeadline, and publishes the deadline if it is the one that the guest has put into the
  * record.  Any other value comes from code that does not speak the protocol and
- * is armed as it is.  To be called after the hrtimer has been cancelled and
+ * is armed as it is, and so is what user space writes: it may be about to copy
+ * the record elsewhere.  To be called after the hrtimer has been cancelled and
  * before the timer is started, so that an expiry at once is a look as well.
  *
  * Context: vCPU context; the VMX fast path calls with interrupts disabled.  If
  * the record is out of reach the timer is plain for now, and vCPU context
  * publishes it before the guest is entered.
  */
-void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic)
+void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic, u64 deadline)
 {
 	struct kvm_lazy_tscdeadline *lazy = lazy_of(apic);
-	u64 deadline = apic->lapic_timer.tscdeadline;
 	u64 published, pending = 0;
 	unsigned long flags;
 	int idx;
 
-	if (!lazy || !lazy->msr)
+	if (!lazy || !lazy->msr) {
+		apic->lapic_timer.tscdeadline = deadline;
 		return;
+	}
 
 	lazy->stats.updates++;
 	idx = srcu_read_lock(&apic->vcpu->kvm->srcu);
+	/* No look may come between (vCPU loaded on another CPU: hv timer). */
 	local_irq_save(flags);
-	lazy->look = false;
-	lazy->restart = false;
+	lazy_forget(lazy);
+	apic->lapic_timer.tscdeadline = deadline;
 	if (!lazy_record_trylock(lazy)) {
 		lazy_request(apic->vcpu);
 		goto out;
@@ -583,9 +736,10 @@ void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic)
 	published = lazy->published;
 	if (!lazy_withdraw(lazy, &pending)) {
 		lazy->stats.lost++;
-	} else if (deadline && deadline == pending && lazy_may_publish(lazy)) {
-		lazy_publish(lazy, deadline);
-		lazy->look = true;
+	} else if (deadline && deadline == pending &&
+		   lazy->vcpu->wants_to_run && lazy_may_publish(lazy)) {
+		lazy_policy_wanted(&lazy->policy, deadline);
+		lazy_arm(lazy, deadline, lazy_guest_tsc(lazy), true);
 		lazy->stats.published++;
 	} else if (deadline) {
 		lazy->stats.plain++;
@@ -618,15 +772,19 @@ void kvm_lazy_tscdeadline_cancel(struct kvm_lapic *apic)
 	u64 pending;
 	int idx;
 
-	if (!lazy || (!lazy->look && !lazy->published))
+	if (!lazy)
+		return;
+
+	lazy_forget(lazy);
+	/* A look between the caller's cancelling and here may have re-armed. */
+	hrtimer_cancel(&apic->lapic_timer.timer);
+	if (!lazy->published)
 		return;
 
 	idx = srcu_read_lock(&apic->vcpu->kvm->srcu);
 	local_irq_save(flags);
-	lazy->look = false;
-	lazy->restart = false;
 	if (lazy_record_trylock(lazy)) {
-		if (lazy->published && lazy_withdraw(lazy, &pending))
+		if (lazy_withdraw(lazy, &pending))
 			lazy_record_dirty(lazy);
 		lazy_record_unlock(lazy);
 	} else {
@@ -640,13 +798,18 @@ void kvm_lazy_tscdeadline_cancel(struct kvm_lapic *apic)
 static void lazy_turn_off(struct kvm_lazy_tscdeadline *lazy,
 			  enum lazy_off_reason reason)
 {
-	lazy->look = false;
-	lazy->restart = false;
+	lazy_forget(lazy);
 	lazy->published = 0;
 	lazy->msr = 0;
 	lazy->off_reason = reason;
 	kvm_gpc_deactivate(lazy_gpc(lazy));
 	trace_kvm_lazy_tscdeadline_disable(lazy->vcpu->vcpu_id, reason);
+}
+
+static void lazy_policy_reset(struct kvm_lazy_tscdeadline *lazy)
+{
+	lazy_policy_init(&lazy->policy, READ_ONCE(lazy_tscdeadline_policy),
+			 lazy->vcpu->arch.virtual_tsc_khz);
 }
 
 /*
@@ -658,10 +821,12 @@ static void lazy_turn_off(struct kvm_lazy_tscdeadline *lazy,
 static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
 {
 	struct kvm_timer *ktimer = lazy_timer(lazy);
-	u64 published, pending = 0;
+	u64 published, pending = 0, now;
 	int idx;
 
-	hrtimer_cancel(&ktimer->timer);
+	/* In the other modes the timer is not ours, and there is no look. */
+	if (lazy_is_tscdeadline(lazy))
+		hrtimer_cancel(&ktimer->timer);
 
 	idx = srcu_read_lock(&lazy->vcpu->kvm->srcu);
 	if (!lazy_record_lock(lazy)) {
@@ -671,19 +836,21 @@ static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
 
 	published = lazy->published;
 	if (!lazy_withdraw(lazy, &pending)) {
-		lazy->stats.lost++;
-		lazy->look = false;
+		lazy_look_lost(lazy);
 	} else {
 		/* Unpublished look: the floor; only a cancel is honoured. */
 		if (lazy->look && (published || !pending))
-			ktimer->tscdeadline = pending;
+			ktimer->tscdeadline = lazy_wanted(lazy, pending);
 		lazy->look = false;
+		if (lazy->policy.khz != lazy->vcpu->arch.virtual_tsc_khz)
+			lazy_policy_reset(lazy);
+		now = lazy_guest_tsc(lazy);
 		if (publish && pending && pending == ktimer->tscdeadline &&
-		    !atomic_read(&ktimer->pending) && lazy_may_publish(lazy)) {
-			lazy_publish(lazy, pending);
-			lazy->look = true;
-		}
+		    !atomic_read(&ktimer->pending) && lazy_may_publish(lazy) &&
+		    !lazy_hit_floor(lazy, now))
+			lazy_arm(lazy, pending, now, true);
 	}
+	lazy->predict = false;
 	if (published || lazy->published)
 		lazy_record_dirty(lazy);
 	lazy->stats.flushed++;
@@ -769,7 +936,7 @@ void kvm_lazy_tscdeadline_tsc_changed(struct kvm_vcpu *vcpu)
 {
 	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
 
-	if (lazy && lazy->msr)
+	if (lazy && (lazy->look || lazy->published))
 		lazy_request(vcpu);
 }
 
@@ -876,6 +1043,8 @@ static int lazy_enable(struct kvm_vcpu *vcpu, u64 data)
 	raw_spin_lock_irq(&lazy->lock);
 	lazy->cur = !lazy->cur;
 	lazy->msr = data;
+	lazy_forget(lazy);
+	lazy_policy_reset(lazy);
 	raw_spin_unlock_irq(&lazy->lock);
 	trace_kvm_lazy_tscdeadline_enable(vcpu->vcpu_id, gpa);
 
@@ -895,7 +1064,9 @@ out:
  *	LAZY_TSCDEADLINE_MSR_ENABLED
  *
  * Context: vCPU context, may sleep.
- * Return: 0; 1 or KVM_MSR_RET_UNSUPPORTED: #GP, and nothing has changed.
+ * Return: 0; 1 or KVM_MSR_RET_UNSUPPORTED: #GP, and nothing has changed (unless
+ * user space has taken the memory of the new record away meanwhile: then lazy
+ * mode is off).
  */
 int kvm_lazy_tscdeadline_set_msr(struct kvm_vcpu *vcpu, u64 data)
 {
@@ -978,9 +1149,12 @@ static const char * const lazy_off_names[] = {
 	[LAZY_OFF_UNREACHABLE]	= "unreachable",
 };
 
-static void lazy_show_stats(struct seq_file *m, const struct lazy_stats *s,
-			    u32 tsc_khz)
+static void lazy_show_stats(struct seq_file *m,
+			    const struct kvm_lazy_tscdeadline *lazy)
 {
+	const struct lazy_policy *policy = &lazy->policy;
+	const struct lazy_stats *s = &lazy->stats;
+	u32 tsc_khz = lazy->vcpu->arch.virtual_tsc_khz;
 	const struct {
 		const char *name;
 		u64 value;
@@ -997,6 +1171,9 @@ static void lazy_show_stats(struct seq_file *m, const struct lazy_stats *s,
 		{ "lost", s->lost },
 		{ "floor", s->floor },
 		{ "flushed", s->flushed },
+		{ "policy_hits", policy->hits },
+		{ "policy_misses", policy->misses },
+		{ "policy_wasted", policy->wasted },
 		{ "late_max_us", tsc_khz ?
 			div_u64(s->late_max, tsc_khz) * 1000 +
 			s->late_max % tsc_khz * 1000 / tsc_khz : 0 },
@@ -1024,7 +1201,8 @@ static int lazy_tscdeadline_show(struct seq_file *m, void *v)
 	seq_printf(m, "look %d\n", lazy->look);
 	seq_printf(m, "deadline %llu\n", lazy_timer(lazy)->tscdeadline);
 	seq_printf(m, "now %llu\n", lazy_guest_tsc(lazy));
-	lazy_show_stats(m, &lazy->stats, vcpu->arch.virtual_tsc_khz);
+	seq_printf(m, "policy %s\n", lazy_policy_names[lazy->policy.mode]);
+	lazy_show_stats(m, lazy);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(lazy_tscdeadline);

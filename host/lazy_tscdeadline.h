@@ -12,9 +12,9 @@
 #include <linux/kvm_host.h>
 
 #include "abi/lazy_tscdeadline.h"
+#include "lapic.h"
 
 struct dentry;
-struct kvm_lapic;
 
 /* "Look at the record, or publish again, before the vCPU goes on." */
 #define KVM_REQ_LAZY_TSCDEADLINE	KVM_ARCH_REQ(40)
@@ -24,10 +24,11 @@ struct kvm_lapic;
 u32 kvm_lazy_tscdeadline_cpuid(void);
 int kvm_lazy_tscdeadline_set_msr(struct kvm_vcpu *vcpu, u64 data);
 int kvm_lazy_tscdeadline_get_msr(struct kvm_vcpu *vcpu, u64 *data);
-void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic);
+void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic, u64 deadline);
 bool kvm_lazy_tscdeadline_timer_fn(struct kvm_lapic *apic);
 bool kvm_lazy_tscdeadline_expired(struct kvm_lapic *apic, bool from_timer_fn);
 bool kvm_lazy_tscdeadline_rearm(struct kvm_lapic *apic);
+void kvm_lazy_tscdeadline_injected(struct kvm_lapic *apic, bool may_restart);
 void kvm_lazy_tscdeadline_cancel(struct kvm_lapic *apic);
 void kvm_lazy_tscdeadline_flush(struct kvm_vcpu *vcpu);
 void kvm_lazy_tscdeadline_lvtt(struct kvm_lapic *apic);
@@ -83,7 +84,17 @@ static inline void kvm_lazy_tscdeadline_create_debugfs(struct kvm_vcpu *vcpu,
 {
 }
 
-static inline void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic) {}
+static inline void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic,
+					       u64 deadline)
+{
+	apic->lapic_timer.tscdeadline = deadline;
+}
+
+static inline void kvm_lazy_tscdeadline_injected(struct kvm_lapic *apic,
+						 bool may_restart)
+{
+}
+
 static inline void kvm_lazy_tscdeadline_cancel(struct kvm_lapic *apic) {}
 static inline void kvm_lazy_tscdeadline_flush(struct kvm_vcpu *vcpu) {}
 static inline void kvm_lazy_tscdeadline_lvtt(struct kvm_lapic *apic) {}

@@ -91,17 +91,17 @@ static const struct trap_case trap_cases[] = {
 struct cancel_case {
 	const char *name;
 	__u32 features;
-	__u64 armed, trapped, now;
+	__u64 armed, last, now;
 	int want;
 };
 
 #define CANCEL	LAZY_TSCDEADLINE_F_CANCEL
 
 static const struct cancel_case cancel_cases[] = {
-	/* name, features, armed, trapped, now, must trap */
+	/* name, features, armed, last, now, must trap */
 	{ "RFC host, armed", 0, 150, 150, 100, 1 },
 	{ "RFC host, nothing armed", 0, 0, 0, 100, 1 },
-	{ "RFC host, last trap is over", 0, 0, 50, 100, 1 },
+	{ "RFC host, last one is over", 0, 0, 50, 100, 1 },
 	{ "other features only", ~CANCEL, 150, 150, 100, 1 },
 	{ "a look is due", CANCEL, 150, 150, 100, 0 },
 	{ "a look is overdue", CANCEL, 90, 90, 100, 0 },
@@ -110,7 +110,7 @@ static const struct cancel_case cancel_cases[] = {
 	{ "no look, plain deadline one tick ahead", CANCEL, 0, 101, 100, 1 },
 	{ "no look, plain deadline now", CANCEL, 0, 100, 100, 0 },
 	{ "no look, plain deadline over", CANCEL, 0, 99, 100, 0 },
-	{ "no look, never trapped", CANCEL, 0, 0, 100, 0 },
+	{ "no look, never last", CANCEL, 0, 0, 100, 0 },
 	{ "no look, plain deadline at the end of time", CANCEL, 0, NEVER, 100,
 	  1 },
 	{ "more features", 0xffffffff, 150, 150, 100, 0 },
@@ -183,7 +183,7 @@ static void test_cancels(void)
 		const struct cancel_case *c = &cancel_cases[i];
 
 		report(!!lazy_tscdeadline_cancel_must_trap(c->features,
-							   c->armed, c->trapped,
+							   c->armed, c->last,
 							   c->now) == c->want,
 		       "cancel", c->name);
 	}

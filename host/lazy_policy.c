@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Lazy TSC deadline: what the host arms.  See lazy_policy.h.
+ */
+#include "lazy_policy.h"
+
+#ifdef __KERNEL__
+#include <linux/math64.h>
+#include <linux/string.h>
+#else
+#include <string.h>
+#define div64_u64(a, b)		((a) / (b))
+#define div_u64(a, b)		((a) / (b))
+#endif
+
+/* Rhythms that are worth it and that a vCPU can follow */
+#define LAZY_PERIOD_MIN_US	50
+#define LAZY_PERIOD_MAX_US	1000000
+
+/* How far from its expected time a beat may be: part of the period, at most */
+#define LAZY_TOLERANCE		16
+#define LAZY_TOLERANCE_MAX_US	250
+
+/*
+ * Beats come late by the guest's jitter, hardly ever early: expect the next one
+ * where the earliest of them came, and forget these slowly.
+ */
+#define LAZY_RISE		32
+
+/*
+ * Confidence.  A beat that was delivered says much, one that the guest trapped
+ * for says a little, and a look that found nothing takes it away.  After a
+ * pause one beat alone does not make a rhythm again, so a guest that is idle
+ * but for single wakeups is not looked at more often than it asks for.
+ */
+#define LAZY_SCORE_MAX		12
+#define LAZY_SCORE_TRUST	4
+#define LAZY_SCORE_BEAT		3
+#define LAZY_SCORE_NEW		1
+#define LAZY_SCORE_WANTED	1
+#define LAZY_SCORE_ACTIVE	1	/* lost: nothing due, but the guest is awake */
+#define LAZY_SCORE_ASLEEP	3	/* lost: nothing has changed since */
+
+/* Looks are at most this many doublings of the period apart */
+#define LAZY_BACKOFF_MAX	6
+
+/* After that many beats the period is computed from a newer base */
+#define LAZY_BEATS_MAX		4096
+
+static u64 lazy_us(const struct lazy_policy *policy, u32 us)
+{
+	return div_u64((u64)us * policy->khz, 1000);
+}
+
+static u64 lazy_min(u64 a, u64 b)
+{
+	return a < b ? a : b;
+}
+
+static u64 lazy_distance(u64 a, u64 b)
+{
+	return a > b ? a - b : b - a;
+}
+
+static u64 lazy_tolerance(const struct lazy_policy *policy, u64 period)
+{
+	return lazy_min(div_u64(period, LAZY_TOLERANCE),
+			lazy_us(policy, LAZY_TOLERANCE_MAX_US));
+}
+
+/* When the guest is to find a look promised for the stream's next beat */
+static u64 lazy_beat(const struct lazy_stream *stream)
+{
+	u64 skip = (1ULL << stream->backoff) - 1;
+
+	return stream->next + skip * stream->period - stream->jitter;
+}
+
+static void lazy_score_lower(struct lazy_stream *stream, u64 by)
+{
+	stream->score -= lazy_min(stream->score, by);
+}
+
+static void lazy_score_raise(struct lazy_stream *stream, u8 by)
+{
+	stream->score = lazy_min(stream->score + by, LAZY_SCORE_MAX);
+}
+
+/* Let beats pass that are too old for @deadline; each one costs confidence. */
+static void lazy_stream_advance(const struct lazy_policy *policy,
+				struct lazy_stream *stream, u64 deadline)
+{
+	u64 late, passed;
+
+	late = stream->next + lazy_tolerance(policy, stream->period);
+	if (deadline <= late)
+		return;
+	passed = div64_u64(deadline - late - 1, stream->period) + 1;
+	stream->next += passed * stream->period;
+	lazy_score_lower(stream, passed);
+}
+
+static void lazy_stream_period(struct lazy_stream *stream, u64 deadline)
+{
+	u64 beats = div64_u64(deadline - stream->base + stream->period / 2,
+			      stream->period);
+
+	if (!beats)
+		return;
+	stream->period = div64_u64(deadline - stream->base, beats);
+	if (beats > LAZY_BEATS_MAX)
+		stream->base = deadline;
+}
+
+/* Is @deadline the beat that the stream expects? */
+static bool lazy_stream_hit(const struct lazy_policy *policy,
+			    struct lazy_stream *stream, u64 deadline)
+{
+	u64 off;
+
+	lazy_stream_advance(policy, stream, deadline);
+	off = lazy_distance(deadline, stream->next);
+	if (off > lazy_tolerance(policy, stream->period))
+		return false;
+
+	stream->jitter += ((s64)off - (s64)stream->jitter) / 8;
+	if (deadline < stream->next)
+		stream->next = deadline;
+	else
+		stream->next += off / LAZY_RISE;
+	lazy_stream_period(stream, deadline);
+	stream->next += stream->period;
+	stream->backoff = 0;
+	lazy_score_raise(stream, LAZY_SCORE_BEAT);
+	return true;
+}
+
+static u64 lazy_history(const struct lazy_policy *policy, u32 age)
+{
+	return policy->history[(policy->seen - 1 - age) % LAZY_HISTORY];
+}
+
+/* Is there an older deadline that lies as far before @middle as @deadline after? */
+static u64 lazy_history_third(const struct lazy_policy *policy, u32 from,
+			      u64 middle, u64 period)
+{
+	u32 age, known = lazy_min(policy->seen, LAZY_HISTORY);
+
+	for (age = from; age < known; age++) {
+		u64 first = lazy_history(policy, age);
+
+		if (lazy_distance(middle - first, period) <=
+		    lazy_tolerance(policy, period))
+			return first;
+	}
+	return 0;
+}
+
+static void lazy_stream_create(struct lazy_policy *policy, u64 first, u64 last)
+{
+	struct lazy_stream *stream = &policy->stream[0];
+	int i;
+
+	for (i = 1; i < LAZY_STREAMS; i++)
+		if (policy->stream[i].score < stream->score)
+			stream = &policy->stream[i];
+	memset(stream, 0, sizeof(*stream));
+	stream->period = (last - first) / 2;
+	stream->base = first;
+	stream->next = last + stream->period;
+	stream->score = LAZY_SCORE_NEW;
+}
+
+/* Three deadlines at equal distances are the beginning of a rhythm. */
+static void lazy_stream_detect(struct lazy_policy *policy, u64 deadline)
+{
+	u32 age, known = lazy_min(policy->seen, LAZY_HISTORY);
+
+	for (age = 0; age + 1 < known; age++) {
+		u64 middle = lazy_history(policy, age), first;
+		u64 period = deadline - middle;
+
+		if (middle >= deadline ||
+		    period > lazy_us(policy, LAZY_PERIOD_MAX_US))
+			return;
+		if (period < lazy_us(policy, LAZY_PERIOD_MIN_US))
+			continue;
+		first = lazy_history_third(policy, age + 1, middle, period);
+		if (first) {
+			lazy_stream_create(policy, first, deadline);
+			return;
+		}
+	}
+}
+
+/**
+ * lazy_policy_init - forget everything
+ * @policy: of one vCPU
+ * @mode: exact or predict
+ * @khz: frequency of the guest's TSC
+ */
+void lazy_policy_init(struct lazy_policy *policy, enum lazy_policy_mode mode,
+		      u32 khz)
+{
+	u64 hits = policy->hits, misses = policy->misses, wasted = policy->wasted;
+
+	memset(policy, 0, sizeof(*policy));
+	policy->mode = mode;
+	policy->khz = khz;
+	policy->hits = hits;
+	policy->misses = misses;
+	policy->wasted = wasted;
+}
+
+/**
+ * lazy_policy_delivered - a deadline was delivered to the guest
+ * @policy: of one vCPU
+ * @deadline: what the guest had wanted
+ */
+void lazy_policy_delivered(struct lazy_policy *policy, u64 deadline)
+{
+	bool known = false;
+	u32 i;
+
+	if (policy->mode != LAZY_POLICY_PREDICT)
+		return;
+
+	if (policy->seen && deadline <= lazy_history(policy, 0)) {
+		/* The guest's TSC was set back: nothing learned holds. */
+		lazy_policy_init(policy, policy->mode, policy->khz);
+	}
+	for (i = 0; i < LAZY_STREAMS; i++) {
+		struct lazy_stream *stream = &policy->stream[i];
+
+		if (!stream->period || !lazy_stream_hit(policy, stream, deadline))
+			continue;
+		known = true;
+		if (policy->guess == i + 1)
+			policy->hits++;
+	}
+	if (!known) {
+		policy->misses++;
+		lazy_stream_detect(policy, deadline);
+	}
+	policy->guess = 0;
+	policy->history[policy->seen++ % LAZY_HISTORY] = deadline;
+}
+
+/**
+ * lazy_policy_wanted - the guest trapped for a deadline
+ * @policy: of one vCPU
+ * @deadline: what it wants
+ *
+ * One that belongs to a known rhythm shows that this goes on, at most once for
+ * each beat.
+ */
+void lazy_policy_wanted(struct lazy_policy *policy, u64 deadline)
+{
+	int i;
+
+	if (policy->mode != LAZY_POLICY_PREDICT)
+		return;
+
+	policy->guess = 0;
+	for (i = 0; i < LAZY_STREAMS; i++) {
+		struct lazy_stream *stream = &policy->stream[i];
+
+		if (!stream->period)
+			continue;
+		lazy_stream_advance(policy, stream, deadline);
+		if (lazy_distance(deadline, stream->next) >
+		    lazy_tolerance(policy, stream->period) ||
+		    lazy_distance(deadline, stream->credited) <
+		    stream->period / 2)
+			continue;
+		stream->credited = deadline;
+		stream->backoff = 0;
+		lazy_score_raise(stream, LAZY_SCORE_WANTED);
+	}
+}
+
+/**
+ * lazy_policy_looked - a look found that nothing has expired
+ * @policy: of one vCPU
+ * @wanted: what the guest wants; 0: nothing that is known of
+ * @active: the guest has programmed something since the last look
+ *
+ * If the look was for a guess, that was wrong unless the beat is about to come.
+ */
+void lazy_policy_looked(struct lazy_policy *policy, u64 wanted, bool active)
+{
+	struct lazy_stream *stream;
+
+	if (!policy->guess)
+		return;
+	stream = &policy->stream[policy->guess - 1];
+	if (wanted && wanted <= stream->next +
+			       lazy_tolerance(policy, stream->period))
+		return;
+	policy->wasted++;
+	stream->next += stream->period << stream->backoff;
+	if (active) {
+		stream->backoff = 0;
+		lazy_score_lower(stream, LAZY_SCORE_ACTIVE);
+	} else {
+		stream->backoff = lazy_min(stream->backoff + 1, LAZY_BACKOFF_MAX);
+		lazy_score_lower(stream, LAZY_SCORE_ASLEEP);
+	}
+}
+
+/**
+ * lazy_policy_arm - for which deadline is the timer to be armed?
+ * @policy: of one vCPU
+ * @now: the guest's TSC
+ * @wanted: what the guest wants; 0: nothing that is known of
+ * @advance: how long before that the timer fires
+ *
+ * A guess is made so that the timer fires, and a look is promised to the guest,
+ * when the earliest beats came: later ones need no trap, and those that are
+ * later by less than @advance no second look.
+ *
+ * Return: @wanted, or an earlier beat that is trusted; 0: disarm.
+ */
+u64 lazy_policy_arm(struct lazy_policy *policy, u64 now, u64 wanted, u64 advance)
+{
+	u64 soon = now + lazy_us(policy, LAZY_PERIOD_MIN_US) / 2, best = wanted;
+	u32 i;
+
+	policy->guess = 0;
+	if (policy->mode != LAZY_POLICY_PREDICT || (wanted && wanted <= soon))
+		return wanted;
+
+	for (i = 0; i < LAZY_STREAMS; i++) {
+		struct lazy_stream *stream = &policy->stream[i];
+		u64 beat;
+
+		if (!stream->period || stream->score < LAZY_SCORE_TRUST)
+			continue;
+		lazy_stream_advance(policy, stream, now);
+		if (stream->score < LAZY_SCORE_TRUST)
+			continue;
+		beat = lazy_beat(stream) + advance;
+		if (beat <= soon)
+			beat += stream->period;
+		/* A beat that the guest has asked for itself is no guess. */
+		if (wanted && beat + lazy_tolerance(policy, stream->period) >= wanted)
+			continue;
+		if (!best || beat < best) {
+			best = beat;
+			policy->guess = i + 1;
+		}
+	}
+	return best;
+}

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The arming policy, host/lazy_policy.c: properties under random calls, and
+ * what it saves for rhythms that guests have.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "../../host/lazy_policy.c"
+
+#define KHZ		1000000u	/* a tick of the TSC is a nanosecond */
+#define US		1000ull
+#define MS		(1000 * US)
+#define ADVANCE		(1 * US)	/* KVM's lapic_timer_advance_ns at start */
+#define TIMERS		3
+
+static int tests, failures;
+static unsigned long long seed = 1;
+
+static void report(bool ok, const char *what)
+{
+	tests++;
+	failures += !ok;
+	printf("%sok %d - %s\n", ok ? "" : "not ", tests, what);
+}
+
+static u64 random_below(u64 limit)
+{
+	seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+	return (seed >> 33) % limit;
+}
+
+/*
+ * One vCPU and its host.  A guest timer fires every period; "thread" ones are
+ * programmed again by a thread that the interrupt wakes up, so the handler
+ * first programs what is left.
+ */
+struct timer {
+	u64 period;
+	u64 due;
+	bool thread;
+};
+
+struct vcpu {
+	struct lazy_policy policy;
+	struct timer timer[TIMERS];
+	u64 now;
+	u64 pending;
+	u64 delivered;
+	u64 last_pending;
+	u64 armed;		/* what the host's timer is for; 0: none */
+	u64 jitter;
+	u64 writes, looks, wasted, expiries, lost;
+};
+
+static u64 vcpu_due(const struct vcpu *v, bool threads)
+{
+	u64 due = 0;
+	int i;
+
+	for (i = 0; i < TIMERS; i++) {
+		if (!v->timer[i].period || (v->timer[i].thread && !threads &&
+					    v->timer[i].due <= v->now))
+			continue;
+		if (!due || v->timer[i].due < due)
+			due = v->timer[i].due;
+	}
+	return due;
+}
+
+static void vcpu_arm(struct vcpu *v, u64 wanted)
+{
+	v->armed = lazy_policy_arm(&v->policy, v->now, wanted, ADVANCE);
+}
+
+static void vcpu_program(struct vcpu *v, u64 deadline)
+{
+	if (!deadline)
+		return;
+	v->pending = deadline + (v->jitter ? random_below(v->jitter) : 0);
+	if (v->armed && v->armed - ADVANCE > v->now &&
+	    v->pending >= v->armed - ADVANCE)
+		return;
+	v->writes++;
+	v->delivered = 0;
+	lazy_policy_wanted(&v->policy, v->pending);
+	vcpu_arm(v, v->pending);
+}
+
+/* The guest's handler, then the threads that it wakes up. */
+static void vcpu_interrupt(struct vcpu *v)
+{
+	int i;
+
+	for (i = 0; i < TIMERS; i++)
+		if (v->timer[i].period && !v->timer[i].thread)
+			while (v->timer[i].due <= v->now)
+				v->timer[i].due += v->timer[i].period;
+	v->now += 2 * US;
+	vcpu_program(v, vcpu_due(v, false));
+	v->now += 10 * US;
+	for (i = 0; i < TIMERS; i++) {
+		if (!v->timer[i].thread || v->timer[i].due > v->now)
+			continue;
+		while (v->timer[i].due <= v->now)
+			v->timer[i].due += v->timer[i].period;
+		vcpu_program(v, vcpu_due(v, true));
+	}
+}
+
+static void vcpu_look(struct vcpu *v)
+{
+	u64 wanted = v->pending == v->delivered ? 0 : v->pending;
+	bool active = v->pending != v->last_pending;
+	u64 wasted = v->policy.wasted;
+
+	if (v->armed - ADVANCE > v->now)
+		v->now = v->armed - ADVANCE;
+	v->looks++;
+	v->armed = 0;
+	v->last_pending = v->pending;
+	if (!wanted || wanted > v->now + ADVANCE) {
+		lazy_policy_looked(&v->policy, wanted, active);
+		v->wasted += v->policy.wasted - wasted;
+		vcpu_arm(v, wanted);
+		return;
+	}
+	lazy_policy_delivered(&v->policy, wanted);
+	v->delivered = wanted;
+	v->now = wanted > v->now ? wanted : v->now;
+	v->expiries++;
+	vcpu_arm(v, 0);
+	vcpu_interrupt(v);
+}
+
+static void vcpu_start(struct vcpu *v, enum lazy_policy_mode mode, u64 jitter)
+{
+	memset(v, 0, sizeof(*v));
+	lazy_policy_init(&v->policy, mode, KHZ);
+	v->now = MS;
+	v->jitter = jitter;
+}
+
+static void vcpu_run(struct vcpu *v, u64 time)
+{
+	u64 end = v->now + time;
+
+	vcpu_program(v, vcpu_due(v, true));
+	while (v->now < end) {
+		if (!v->armed) {
+			v->lost++;
+			return;
+		}
+		vcpu_look(v);
+	}
+}
+
+static void vcpu_report(const char *name, const struct vcpu *v)
+{
+	printf("# %s: %llu expiries, %llu writes, %llu looks, %llu wasted\n", name,
+	       (unsigned long long)v->expiries, (unsigned long long)v->writes,
+	       (unsigned long long)v->looks, (unsigned long long)v->wasted);
+}
+
+/* A busy guest: the tick and nothing else. */
+static void test_tick(void)
+{
+	struct vcpu v;
+
+	vcpu_start(&v, LAZY_POLICY_PREDICT, 300);
+	v.timer[0] = (struct timer){ 4 * MS, 5 * MS, false };
+	vcpu_run(&v, 4000 * MS);
+	vcpu_report("tick", &v);
+	report(!v.lost && v.expiries >= 999, "tick: every deadline is delivered");
+	report(v.writes * 50 <= v.expiries, "tick: at most 0.02 writes per tick");
+
+	vcpu_start(&v, LAZY_POLICY_EXACT, 300);
+	v.timer[0] = (struct timer){ 4 * MS, 5 * MS, false };
+	vcpu_run(&v, 4000 * MS);
+	vcpu_report("tick, exact", &v);
+	report(v.writes >= v.expiries, "tick: the exact policy writes each time");
+	report(v.looks == v.expiries, "tick: the exact policy looks no more often");
+}
+
+/* cyclictest beside the tick: the rhythms are mixed. */
+static void test_mixed(void)
+{
+	struct vcpu v;
+
+	vcpu_start(&v, LAZY_POLICY_PREDICT, 300);
+	v.timer[0] = (struct timer){ 4 * MS, 5 * MS, false };
+	v.timer[1] = (struct timer){ 1 * MS, 5 * MS + 300 * US, true };
+	vcpu_run(&v, 4000 * MS);
+	vcpu_report("tick and 1 ms", &v);
+	report(!v.lost && v.expiries >= 4900, "mixed: every deadline is delivered");
+	report(v.writes * 5 <= v.expiries, "mixed: at most 0.2 writes per wakeup");
+	report(v.looks * 2 <= v.expiries * 3, "mixed: at most 1.5 looks per wakeup");
+}
+
+/* The rhythm ends: looks for it stop after a few, ever further apart. */
+static void test_stop(void)
+{
+	struct vcpu v;
+	u64 looks, last, gap = 0;
+
+	vcpu_start(&v, LAZY_POLICY_PREDICT, 300);
+	v.timer[0] = (struct timer){ 4 * MS, 5 * MS, false };
+	vcpu_run(&v, 400 * MS);
+	report(v.armed, "stop: the next tick is armed unasked");
+	v.pending = v.delivered;
+	v.last_pending = v.pending;
+	looks = v.looks;
+	last = v.armed;
+	while (v.armed && v.looks - looks < 100) {
+		vcpu_look(&v);
+		if (v.armed && v.armed - last < gap)
+			break;
+		gap = v.armed ? v.armed - last : gap;
+		last = v.armed;
+	}
+	printf("# %llu looks after the last tick\n",
+	       (unsigned long long)(v.looks - looks));
+	report(!v.armed, "stop: an idle guest is left alone");
+	report(v.looks - looks <= 5, "stop: after at most five looks");
+	report(gap >= 8 * MS, "stop: ever further apart");
+}
+
+/* Idle but for single wakeups: not one look more than the guest asks for. */
+static void test_idle(void)
+{
+	struct vcpu v;
+	int i;
+
+	vcpu_start(&v, LAZY_POLICY_PREDICT, 300);
+	v.timer[0] = (struct timer){ 4 * MS, 5 * MS, false };
+	vcpu_run(&v, 400 * MS);
+	while (v.armed) {
+		v.pending = v.delivered;
+		vcpu_look(&v);
+	}
+	v.looks = 0;
+	v.expiries = 0;
+	v.timer[0].period = 0;
+	for (i = 0; i < 100; i++) {
+		/* on the grid of the tick, as timers of the timer wheel are */
+		v.now += 4 * MS;
+		vcpu_program(&v, (v.now / MS + 40 + random_below(400)) / 4 * 4 * MS);
+		while (v.armed)
+			vcpu_look(&v);
+	}
+	vcpu_report("idle", &v);
+	report(v.expiries == 100, "idle: every deadline is delivered");
+	report(v.looks <= v.expiries * 11 / 10, "idle: at most 1.1 looks for each");
+}
+
+/* Random calls: whatever happened before, nothing is armed too late. */
+static void test_properties(enum lazy_policy_mode mode, const char *name)
+{
+	static const u64 periods[] = { 4 * MS, 1 * MS, 200 * US, 777 * US };
+	bool late = false, past = false, none = false, inexact = false;
+	struct lazy_policy policy = { 0 };
+	u64 now = MS, wanted, arm;
+	char what[80];
+	int i;
+
+	lazy_policy_init(&policy, mode, KHZ);
+	for (i = 0; i < 1000000; i++) {
+		now += random_below(2 * periods[random_below(4)]);
+		wanted = random_below(4) ? now + random_below(8 * MS) : 0;
+		if (!random_below(1000))
+			now = MS + random_below(MS);
+		if (!random_below(500))
+			wanted = ~0ull - random_below(1000);
+		switch (random_below(4)) {
+		case 0:
+			lazy_policy_delivered(&policy, now - random_below(10 * US));
+			break;
+		case 1:
+			lazy_policy_wanted(&policy, wanted ? wanted : now);
+			break;
+		case 2:
+			lazy_policy_looked(&policy, wanted, random_below(2));
+			break;
+		}
+		arm = lazy_policy_arm(&policy, now, wanted, random_below(2) * ADVANCE);
+		late |= wanted && arm > wanted;
+		none |= wanted && !arm;
+		past |= arm && arm != wanted && arm <= now;
+		inexact |= mode == LAZY_POLICY_EXACT && arm != wanted;
+	}
+	snprintf(what, sizeof(what), "%s: never arms later than what is wanted", name);
+	report(!late, what);
+	snprintf(what, sizeof(what), "%s: never drops what is wanted", name);
+	report(!none, what);
+	snprintf(what, sizeof(what), "%s: a guess lies in the future", name);
+	report(!past && !inexact, what);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1)
+		seed = strtoull(argv[1], NULL, 0);
+	printf("# seed %llu\n", seed);
+	test_tick();
+	test_mixed();
+	test_stop();
+	test_idle();
+	test_properties(LAZY_POLICY_EXACT, "exact");
+	test_properties(LAZY_POLICY_PREDICT, "predict");
+	printf("1..%d\n", tests);
+	return failures != 0;
+}
