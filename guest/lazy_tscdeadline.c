@@ -179,6 +179,9 @@ static void lazy_tscdeadline_write(struct lazy_tscdeadline_cpu *lc, u64 deadline
  */
 static int lazy_tscdeadline_share(struct lazy_tscdeadline_cpu *lc)
 {
+	/* A host that is still there must not see the record change under it. */
+	if (lc->sharing)
+		wrmsrl_safe(MSR_KVM_LAZY_TSCDEADLINE, 0);
 	memset(lc->record, 0, sizeof(*lc->record));
 	lc->misses = 0;
 	lc->sharing = !wrmsrl_safe(MSR_KVM_LAZY_TSCDEADLINE,

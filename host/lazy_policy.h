@@ -40,8 +40,7 @@ enum lazy_policy_mode {
  * struct lazy_stream - one rhythm among the delivered deadlines
  * @period: between two beats; 0: unused
  * @next: where the next beat is expected, by the earliest of the recent ones
- * @base: an early beat, and @beats since: what @period is computed from
- * @beats: see @base
+ * @base: an early beat; @period is the mean distance since
  * @jitter: how far beats are from where they were expected, a running mean
  * @score: confidence, 0 to LAZY_SCORE_MAX
  * @backoff: looks in a row that found the guest asleep
@@ -51,7 +50,6 @@ struct lazy_stream {
 	u64 period;
 	u64 next;
 	u64 base;
-	u32 beats;
 	u32 jitter;
 	u8 score;
 	u8 backoff;

@@ -648,6 +648,20 @@ static void lazy_forget(struct kvm_lazy_tscdeadline *lazy)
 	lazy->delivered = 0;
 }
 
+/*
+ * After an injection.  A guess is written only to a record that still is as the
+ * last look has left it; a guest that wants something else by now traps.
+ */
+static bool lazy_may_guess(struct kvm_lazy_tscdeadline *lazy)
+{
+	struct lazy_tscdeadline_record *rec = lazy_record(lazy);
+
+	return lazy->predict && !lazy->look && !lazy->published &&
+	       lazy_may_publish(lazy) && !lazy_must_defer(lazy, in_hardirq()) &&
+	       !READ_ONCE(rec->armed) &&
+	       READ_ONCE(rec->pending) == lazy->delivered;
+}
+
 /**
  * kvm_lazy_tscdeadline_injected - the interrupt of the APIC timer was injected
  * @apic: whose; its timer is idle now
@@ -662,7 +676,6 @@ void kvm_lazy_tscdeadline_injected(struct kvm_lapic *apic, bool may_restart)
 {
 	struct kvm_lazy_tscdeadline *lazy = lazy_of(apic);
 	unsigned long flags;
-	u64 wanted;
 	int idx;
 
 	if (!lazy || !READ_ONCE(lazy->predict))
@@ -671,11 +684,8 @@ void kvm_lazy_tscdeadline_injected(struct kvm_lapic *apic, bool may_restart)
 	idx = srcu_read_lock(&apic->vcpu->kvm->srcu);
 	local_irq_save(flags);
 	if (lazy_record_trylock(lazy)) {
-		if (lazy->predict && !lazy->look && !lazy->published &&
-		    lazy_may_publish(lazy) &&
-		    !lazy_must_defer(lazy, in_hardirq())) {
-			wanted = lazy_wanted(lazy, READ_ONCE(lazy_record(lazy)->pending));
-			lazy_arm(lazy, wanted, lazy_guest_tsc(lazy), true);
+		if (lazy_may_guess(lazy)) {
+			lazy_arm(lazy, 0, lazy_guest_tsc(lazy), true);
 			if (lazy->look && !in_hardirq())
 				lazy_record_dirty(lazy);
 		}
@@ -700,8 +710,8 @@ void kvm_lazy_tscdeadline_injected(struct kvm_lapic *apic, bool may_restart)
  * @apic: whose
  * @deadline: the new value, in guest TSC ticks; 0: none
  *
- * Sets the timer's tscdeadline, and publishes the deadline if it is the one that the guest has put into the
- * record.  Any other value comes from code that does not speak the protocol and
+ * Sets the timer's tscdeadline, and publishes the deadline if it is the one
+ * that the guest has put into the record.  Any other value comes from code that does not speak the protocol and
  * is armed as it is, and so is what user space writes: it may be about to copy
  * the record elsewhere.  To be called after the hrtimer has been cancelled and
  * before the timer is started, so that an expiry at once is a look as well.
