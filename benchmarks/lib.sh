@@ -36,3 +36,12 @@ bench_initramfs()
 		"$(command -v cyclictest)" "$(command -v stress-ng)" \
 		-k "$release" "$LAB_BUILD/guest/$release/lazy_tscdeadline.ko"
 }
+
+# bench_complaints DIR: fail if a guest's kernel complained during a session.
+bench_complaints()
+{
+	local splat
+
+	splat=$(lab_splat "$1"/*/*/*/console || true)
+	[ -z "$splat" ] || lab_die "a guest's kernel complained, see $1: $splat"
+}
