@@ -14,6 +14,9 @@ Usage: make TARGET [VARIABLE=VALUE]...
   help    this page (default)
   check   build everything and run all tests (20 minutes on two cores)
   demo    measure what it gains on this machine, with and without
+  bench   compare the modes on all workloads (an hour; BENCH='-r 1 -w tcp_rr'
+          for parts, see benchmarks/bench -h)
+  mutants take out essential parts one by one: do the tests notice? (an hour)
 
   setup   install the Debian packages that are needed, unpack kernels
           (Debian 12, as root or through sudo; check and demo do it themselves)
@@ -72,7 +75,17 @@ demo: setup
 	@$(MAKE) --no-print-directory guest tests
 	@benchmarks/demo
 
+bench: setup
+	@$(MAKE) --no-print-directory host
+	@$(MAKE) --no-print-directory guest tests
+	@benchmarks/bench $(BENCH)
+
+mutants: setup
+	@$(MAKE) --no-print-directory host
+	@$(MAKE) --no-print-directory guest tests
+	prove --timer --exec '' tests/mutants/run
+
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: help setup host guest tests check demo clean
+.PHONY: help setup host guest tests check demo bench mutants clean
