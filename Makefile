@@ -13,6 +13,7 @@ Usage: make TARGET [VARIABLE=VALUE]...
 
   help    this page (default)
   check   build everything and run all tests (20 minutes on two cores)
+  check-vmx  the path of Intel CPUs, emulated by Bochs (10 minutes)
   demo    measure what it gains on this machine, with and without
   bench   compare the modes on all workloads (an hour; BENCH='-r 1 -w tcp_rr'
           for parts, see benchmarks/bench -h)
@@ -70,6 +71,11 @@ check: setup
 	@$(MAKE) --no-print-directory guest tests
 	prove --timer --failures --exec '' $(TESTS)
 
+check-vmx: setup
+	@$(MAKE) --no-print-directory host
+	@$(MAKE) --no-print-directory guest tests
+	prove --timer --failures --exec '' tests/vmx/run
+
 demo: setup
 	@$(MAKE) --no-print-directory host
 	@$(MAKE) --no-print-directory guest tests
@@ -88,4 +94,4 @@ mutants: setup
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: help setup host guest tests check demo bench mutants clean
+.PHONY: help setup host guest tests check check-vmx demo bench mutants clean
