@@ -253,6 +253,24 @@ static void test_idle(void)
 	report(v.looks <= v.expiries * 11 / 10, "idle: at most 1.1 looks for each");
 }
 
+/* After a pause a rhythm has to show itself again before it is trusted. */
+static void test_pause(void)
+{
+	struct vcpu v;
+	u64 beat;
+
+	vcpu_start(&v, LAZY_POLICY_PREDICT, 0);
+	v.timer[0] = (struct timer){ 4 * MS, 5 * MS, false };
+	vcpu_run(&v, 400 * MS);
+	beat = v.delivered + 1000 * MS;
+	lazy_policy_delivered(&v.policy, beat);
+	report(!lazy_policy_arm(&v.policy, beat, 0, ADVANCE),
+	       "pause: one beat alone is not trusted");
+	lazy_policy_delivered(&v.policy, beat + 4 * MS);
+	report(lazy_policy_arm(&v.policy, beat + 4 * MS, 0, ADVANCE) ==
+	       beat + 8 * MS + ADVANCE, "pause: two are, and the third is exact");
+}
+
 /* Random calls: whatever happened before, nothing is armed too late. */
 static void test_properties(enum lazy_policy_mode mode, const char *name)
 {
@@ -305,6 +323,7 @@ int main(int argc, char **argv)
 	test_mixed();
 	test_stop();
 	test_idle();
+	test_pause();
 	test_properties(LAZY_POLICY_EXACT, "exact");
 	test_properties(LAZY_POLICY_PREDICT, "predict");
 	printf("1..%d\n", tests);
