@@ -711,10 +711,11 @@ void kvm_lazy_tscdeadline_injected(struct kvm_lapic *apic, bool may_restart)
  * @deadline: the new value, in guest TSC ticks; 0: none
  *
  * Sets the timer's tscdeadline, and publishes the deadline if it is the one
- * that the guest has put into the record.  Any other value comes from code that does not speak the protocol and
- * is armed as it is, and so is what user space writes: it may be about to copy
- * the record elsewhere.  To be called after the hrtimer has been cancelled and
- * before the timer is started, so that an expiry at once is a look as well.
+ * that the guest has put into the record.  Any other value comes from code that
+ * does not speak the protocol and is armed as it is, and so is what user space
+ * writes: it may be about to copy the record elsewhere.  To be called after the
+ * hrtimer has been cancelled and before the timer is started, so that an expiry
+ * at once is a look as well.
  *
  * Context: vCPU context; the VMX fast path calls with interrupts disabled.  If
  * the record is out of reach the timer is plain for now, and vCPU context
