@@ -83,8 +83,8 @@ lab_accel()
 		LAB_ACCEL=(-accel kvm -cpu host)
 	else
 		# cmpxchg16b: QEMU's helper can see stale condition codes.
-		# la57: with five-level page tables 3 of 10 guests with two
-		# CPUs crashed or hung with their host in one series, on stock
+		# la57: with five-level page tables 3 of 11 guests with two
+		# CPUs crashed or hung with their host, on stock
 		# KVM; none of 24 did so with four.
 		LAB_ACCEL_NAME="QEMU TCG with emulated SVM"
 		LAB_ACCEL=(-accel "tcg,thread=multi" -cpu "max,-cx16,-la57")
