@@ -1068,6 +1068,19 @@ out:
 	return r;
 }
 
+/*
+ * Is there such an MSR?  With the module's parameter switched off, only for
+ * vCPUs that use it already.
+ */
+static bool lazy_offered(struct kvm_vcpu *vcpu)
+{
+	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
+
+	return guest_pv_has(vcpu, KVM_FEATURE_LAZY_TSCDEADLINE) &&
+	       lapic_in_kernel(vcpu) &&
+	       (READ_ONCE(lazy_tscdeadline) || (lazy && lazy->msr));
+}
+
 /**
  * kvm_lazy_tscdeadline_set_msr - write of MSR_KVM_LAZY_TSCDEADLINE
  * @vcpu: whose
@@ -1081,8 +1094,7 @@ out:
  */
 int kvm_lazy_tscdeadline_set_msr(struct kvm_vcpu *vcpu, u64 data)
 {
-	if (!guest_pv_has(vcpu, KVM_FEATURE_LAZY_TSCDEADLINE) ||
-	    !lapic_in_kernel(vcpu))
+	if (!lazy_offered(vcpu))
 		return KVM_MSR_RET_UNSUPPORTED;
 
 	if (!data) {
@@ -1114,8 +1126,7 @@ int kvm_lazy_tscdeadline_get_msr(struct kvm_vcpu *vcpu, u64 *data)
 {
 	struct kvm_lazy_tscdeadline *lazy;
 
-	if (!guest_pv_has(vcpu, KVM_FEATURE_LAZY_TSCDEADLINE) ||
-	    !lapic_in_kernel(vcpu))
+	if (!lazy_offered(vcpu))
 		return KVM_MSR_RET_UNSUPPORTED;
 
 	lazy = lazy_of(vcpu->arch.apic);
