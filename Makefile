@@ -71,7 +71,8 @@ check: setup
 	@$(MAKE) --no-print-directory guest tests
 	prove --timer --failures --exec '' $(TESTS)
 
-check-vmx: setup
+check-vmx:
+	@tests/setup -x tests/vmx/packages.txt
 	@$(MAKE) --no-print-directory host
 	@$(MAKE) --no-print-directory guest tests
 	prove --timer --failures --exec '' tests/vmx/run

@@ -1043,7 +1043,9 @@ static int lazy_enable(struct kvm_vcpu *vcpu, u64 data)
 
 	idx = srcu_read_lock(&vcpu->kvm->srcu);
 	spare = &lazy->gpc[!lazy->cur];
-	if (kvm_gpc_activate(spare, gpa, len)) {
+	/* KVM's own memslots (APIC page, TSS) are no guest memory. */
+	if (!kvm_is_visible_gfn(vcpu->kvm, gpa_to_gfn(gpa)) ||
+	    kvm_gpc_activate(spare, gpa, len)) {
 		/* Nothing has changed: a record in use stays in use. */
 		kvm_gpc_deactivate(spare);
 		goto out;
