@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Run timers on every CPU at pseudo-random deadlines and judge three things:
+ * Run timers on every CPU at pseudo-random deadlines and judge four things:
  *
  *  - no timer expires early (by CLOCK_MONOTONIC),
  *  - no timer is lost: one that is still outstanding although the sleeps of
  *    other CPUs have overtaken it many times over,
- *  - no cancelled timer expires.
+ *  - no cancelled timer expires,
+ *  - most timers that are armed again with an earlier deadline expire before the
+ *    one that they have given up.
  *
  * Each CPU has one thread with one timer at a time, so that an idle CPU depends
  * on that timer alone.  How late timers are is reported, not judged: the
@@ -33,6 +35,9 @@
 #define NSEC_PER_USEC	1000LL
 #define MAX_CPUS	64
 #define MAX_LATENESS	4096
+
+/* A deadline that is given up for an earlier one is at least that much later. */
+#define GIVEN_UP_MIN	(20 * 1000 * NSEC_PER_USEC)
 
 /* A timer that this many later ones have overtaken counts as lost. */
 #define LOST_AFTER	1000
@@ -63,6 +68,8 @@ struct worker {
 	unsigned long done[NR_OPS];
 	unsigned long nr_early;
 	unsigned long nr_spurious;
+	unsigned long nr_given_up;	/* re-armed earlier, with time to spare */
+	unsigned long nr_outlived;	/* of these: by the deadline given up */
 	long long worst_early;
 	unsigned long nr_late;
 	__s64 late[MAX_LATENESS];
@@ -227,11 +234,27 @@ static void do_sleep(struct worker *w, enum kind op, __s64 start, __s64 deadline
 	judge(w, start, deadline);
 }
 
+/* Whoever does not tell the host of an earlier deadline gets it with the later. */
+static void do_earlier(struct worker *w, __s64 start, __s64 deadline)
+{
+	__s64 later = deadline + GIVEN_UP_MIN + (__s64)(next_random(w) % 30000000);
+	bool ahead;
+
+	begin(w, OP_EARLIER, deadline);
+	arm(w->fd, later, 0);
+	arm(w->fd, deadline, 0);
+	ahead = deadline > now_ns();
+	wait_fd(w);
+	if (ahead) {
+		w->nr_given_up++;
+		w->nr_outlived += now_ns() >= later;
+	}
+	judge(w, start, deadline);
+}
+
 static void do_fd(struct worker *w, enum kind op, __s64 start, __s64 deadline)
 {
 	begin(w, op, deadline);
-	if (op == OP_EARLIER)
-		arm(w->fd, deadline + 1 + (__s64)(next_random(w) % 5000000), 0);
 	if (op == OP_LATER && deadline - 1 > start)
 		arm(w->fd, start + 1 + (__s64)(next_random(w) % (deadline - start)), 0);
 	arm(w->fd, deadline, 0);
@@ -284,6 +307,9 @@ static void run_op(struct worker *w)
 		break;
 	case OP_CANCEL:
 		do_cancel(w, start, start + delay);
+		break;
+	case OP_EARLIER:
+		do_earlier(w, start, start + delay);
 		break;
 	default:
 		do_fd(w, op, start, start + delay);
@@ -401,6 +427,9 @@ static bool verdict(int i)
 		printf("# %lu timers were early, by up to %lld ns\n", w->nr_early,
 		       -w->worst_early);
 	good &= ok(!w->nr_spurious, w->cpu, "no cancelled timer expires");
+	good &= ok(2 * w->nr_outlived <= w->nr_given_up, w->cpu,
+		   "most timers expire before the later deadline that they gave up");
+	printf("# %lu of %lu did not\n", w->nr_outlived, w->nr_given_up);
 	if (nr_workers == 1) {
 		printf("# no other CPU that could notice a lost timer\n");
 		return good;
@@ -455,7 +484,7 @@ int main(int argc, char **argv)
 	workers_start(seed);
 	workers_wait();
 
-	printf("1..%d\n", nr_workers * (nr_workers > 1 ? 3 : 2));
+	printf("1..%d\n", nr_workers * (nr_workers > 1 ? 4 : 3));
 	for (i = 0; i < nr_workers; i++)
 		report(&workers[i]);
 	for (i = 0; i < nr_workers; i++)
