@@ -7,11 +7,10 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../tests/lab/lib.sh"
 BENCH=$LAB_TOP/benchmarks
 
-# bench_table NAME: the table's lines, fields separated by a lone "|".
+# bench_table NAME: the table's lines.
 bench_table()
 {
-	sed -e '/^[[:space:]]*\(#\|$\)/d' -e 's/[[:space:]]*|[[:space:]]*/|/g' \
-		-e 's/^[[:space:]]*//' -e 's/[[:space:]]*$//' "$BENCH/$1.tbl"
+	lab_read "$BENCH/$1.tbl"
 }
 
 # bench_field TABLE NAME N: field N of the line with that name.

@@ -97,11 +97,17 @@ lab_splat()
 	grep -aEh -m 3 "$LAB_SPLAT" "$@" 2>/dev/null | tr -d '\r'
 }
 
-# lab_table: the scenarios, one per line, fields separated by a lone "|".
-lab_table()
+# lab_read FILE: the lines of a table, fields separated by a lone "|".
+lab_read()
 {
 	sed -e '/^[[:space:]]*\(#\|$\)/d' -e 's/[[:space:]]*|[[:space:]]*/|/g' \
-		-e 's/^[[:space:]]*//' -e 's/[[:space:]]*$//' "$LAB_TOP/tests/lab/scenarios.tbl"
+		-e 's/^[[:space:]]*//' -e 's/[[:space:]]*$//' "$1"
+}
+
+# lab_table: the scenarios, one per line.
+lab_table()
+{
+	lab_read "$LAB_TOP/tests/lab/scenarios.tbl"
 }
 
 # lab_scenario NAME: the line of that scenario.
