@@ -242,11 +242,22 @@ static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc)
 		irq_work_queue(&lazy_refusal);
 }
 
-/* The deadline is about to be replaced; may its interrupt be on its way? */
-static void lazy_tscdeadline_drop(struct lazy_tscdeadline_cpu *lc, u64 now)
+/*
+ * A deadline has been replaced: may its interrupt be on its way?  Asked after
+ * the host could learn of the new one, not before: much time may pass in between
+ * if the host has other things to do.
+ */
+static void lazy_tscdeadline_dropped(struct lazy_tscdeadline_cpu *lc, u64 deadline)
 {
-	if (lc->waiting && lc->deadline <= now + lazy_tscdeadline_margin())
+	if (deadline <= rdtsc() + lazy_tscdeadline_margin())
 		lc->crossing = true;
+}
+
+/* Is there an interrupt of the timer that this CPU has yet to take? */
+static bool lazy_tscdeadline_requested(void)
+{
+	return apic->read(APIC_IRR + LOCAL_TIMER_VECTOR / 32 * 0x10) &
+	       BIT(LOCAL_TIMER_VECTOR % 32);
 }
 
 static struct lazy_tscdeadline_cpu *lazy_tscdeadline_of(struct clock_event_device *dev)
@@ -254,18 +265,9 @@ static struct lazy_tscdeadline_cpu *lazy_tscdeadline_of(struct clock_event_devic
 	return container_of(dev, struct lazy_tscdeadline_cpu, dev);
 }
 
-static int lazy_tscdeadline_set_next_event(unsigned long delta,
-					   struct clock_event_device *dev)
+/* Have the host look at @deadline in time: through the record, or by a write. */
+static void lazy_tscdeadline_program(struct lazy_tscdeadline_cpu *lc, u64 deadline, u64 now)
 {
-	struct lazy_tscdeadline_cpu *lc = lazy_tscdeadline_of(dev);
-	u64 now = rdtsc();
-	u64 deadline = now + (u64)delta * LAZY_TSC_DIVISOR;
-
-	lazy_tscdeadline_drop(lc, now);
-	lc->programmed++;
-	lc->deadline = deadline;
-	lc->waiting = true;
-
 	/* Without sharing as well: a host of the RFC may not stop looking. */
 	WRITE_ONCE(lc->record->pending, deadline);
 	if (likely(lc->sharing)) {
@@ -278,49 +280,64 @@ static int lazy_tscdeadline_set_next_event(unsigned long delta,
 		virt_mb();
 		if (!lazy_tscdeadline_must_trap(READ_ONCE(lc->record->armed),
 						deadline, now))
-			return 0;
+			return;
 	}
 
 	lc->traps++;
 	lazy_tscdeadline_write(lc, deadline);
 	if (likely(lc->sharing))
 		lazy_tscdeadline_check_host(lc);
+}
+
+static int lazy_tscdeadline_set_next_event(unsigned long delta,
+					   struct clock_event_device *dev)
+{
+	struct lazy_tscdeadline_cpu *lc = lazy_tscdeadline_of(dev);
+	bool replaces = lc->waiting;
+	u64 last = lc->deadline;
+	u64 now = rdtsc();
+
+	lc->programmed++;
+	lc->deadline = now + (u64)delta * LAZY_TSC_DIVISOR;
+	lc->waiting = true;
+	lazy_tscdeadline_program(lc, lc->deadline, now);
+	if (replaces)
+		lazy_tscdeadline_dropped(lc, last);
 	return 0;
 }
 
 /* Returns whether the host must be told that nothing is wanted any more. */
 static bool lazy_tscdeadline_drop_pending(struct lazy_tscdeadline_cpu *lc)
 {
-	u64 now = rdtsc(), last = lc->deadline;
-
-	lazy_tscdeadline_drop(lc, now);
-	lc->cancelled++;
-	lc->waiting = false;
-	lc->deadline = 0;
 	WRITE_ONCE(lc->record->pending, 0);
 	if (!lc->sharing)
 		return true;
 
-	/* Pairs as in lazy_tscdeadline_set_next_event(). */
+	/* Pairs as in lazy_tscdeadline_program(). */
 	virt_mb();
 	return lazy_tscdeadline_cancel_must_trap(READ_ONCE(lc->record->features),
 						 READ_ONCE(lc->record->armed),
-						 last, now);
+						 lc->deadline, rdtsc());
 }
 
-static void lazy_tscdeadline_disarm(struct lazy_tscdeadline_cpu *lc)
+/* Nothing is wanted any more; @leave: the host need not know at once. */
+static void lazy_tscdeadline_cancel(struct lazy_tscdeadline_cpu *lc, bool leave)
 {
-	lc->cancel_traps++;
-	lazy_tscdeadline_write(lc, 0);
+	lc->cancelled++;
+	if (lazy_tscdeadline_drop_pending(lc) || !leave) {
+		lc->cancel_traps++;
+		lazy_tscdeadline_write(lc, 0);
+	}
+	if (lc->waiting)
+		lazy_tscdeadline_dropped(lc, lc->deadline);
+	lc->waiting = false;
+	lc->deadline = 0;
 }
 
 /* The tick core has nothing to wait for: frequent, on the way to idle. */
 static int lazy_tscdeadline_set_oneshot_stopped(struct clock_event_device *dev)
 {
-	struct lazy_tscdeadline_cpu *lc = lazy_tscdeadline_of(dev);
-
-	if (lazy_tscdeadline_drop_pending(lc))
-		lazy_tscdeadline_disarm(lc);
+	lazy_tscdeadline_cancel(lazy_tscdeadline_of(dev), true);
 	return 0;
 }
 
@@ -332,8 +349,7 @@ static int lazy_tscdeadline_set_shutdown(struct clock_event_device *dev)
 {
 	struct lazy_tscdeadline_cpu *lc = lazy_tscdeadline_of(dev);
 
-	lazy_tscdeadline_drop_pending(lc);
-	lazy_tscdeadline_disarm(lc);
+	lazy_tscdeadline_cancel(lc, false);
 	lc->timer_ready = false;
 	return 0;
 }
@@ -470,6 +486,8 @@ static int lazy_tscdeadline_attach(struct lazy_tscdeadline_cpu *lc, int cpu)
 
 	/* The core has put a handler there that does nothing. */
 	lapic->event_handler = lazy_tscdeadline_interrupt;
+	/* What comes of lapic-deadline's last event is no early interrupt. */
+	lc->crossing = lazy_tscdeadline_requested();
 	return 0;
 }
 
