@@ -10,9 +10,10 @@
  *    mostly gets it before the far one.
  *
  * Each CPU has one thread with one timer at a time, so that an idle CPU depends
- * on that timer alone; for the last question the others have none.  How late timers are is reported, not judged: the
- * machine may be emulated.  If the timers of all CPUs are lost the program
- * hangs, and whoever runs it must take silence for failure.
+ * on that timer alone; for the last question the others have none.  How late
+ * timers are is reported, not judged: the machine may be emulated.  If the timers
+ * of all CPUs are lost the program hangs, and whoever runs it must take silence
+ * for failure.
  */
 #define _GNU_SOURCE
 #include <errno.h>
