@@ -539,8 +539,9 @@ int main(int argc, char **argv)
 		}
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	printf("# timer_check -n %lu -s %llu\n", rounds, seed);
 	sigaction(SIGTERM, &action, NULL);
+	/* from now on it may be told to stop */
+	printf("# timer_check -n %lu -s %llu\n", rounds, seed);
 	sem_init(&over, 0, 0);
 	workers_start(seed);
 	workers_wait();

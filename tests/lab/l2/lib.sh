@@ -133,8 +133,12 @@ timers()
 # timers_begin, timers_end: have timers run meanwhile.
 timers_begin()
 {
-	timer_check -n 0 >/tmp/timers.log 2>&1 &
+	rm -f /tmp/meanwhile.log
+	timer_check -n 0 >/tmp/meanwhile.log 2>&1 &
 	timers_pid=$!
+	until [ -s /tmp/meanwhile.log ]; do
+		sleep 0.1
+	done
 }
 
 timers_end()
@@ -142,7 +146,80 @@ timers_end()
 	kill -TERM "$timers_pid"
 	wait "$timers_pid"
 	timers_status=$?
-	grep '^#' /tmp/timers.log >&3
-	grep -v '^#' /tmp/timers.log
+	grep '^#' /tmp/meanwhile.log >&3
+	grep -v '^#' /tmp/meanwhile.log
 	return $timers_status
+}
+
+# counts CPU: how many deadlines, how many traps so far.
+counts()
+{
+	awk '$1 == "programmed" { programmed = $2 }
+		$1 == "trapped" { print programmed, $2 }' "$COUNTERS/cpu$1"
+}
+
+# mode CPU: print "lazy" if a tenth of the deadlines or more need no trap while
+# timers run, else "plain".
+mode()
+{
+	# shellcheck disable=SC2046 # two words
+	set -- "$1" $(counts "$1")
+	timer_check -n 200 >/tmp/mode.log || cat /tmp/mode.log >&2
+	# shellcheck disable=SC2046
+	set -- "$@" $(counts "$1")
+	echo "CPU $1: $(($4 - $2)) deadlines, $(($5 - $3)) traps" >&2
+	if [ $((10 * ($5 - $3))) -lt $((9 * ($4 - $2))) ]; then
+		echo lazy
+	else
+		echo plain
+	fi
+}
+
+# mode_is CPU lazy|plain
+mode_is()
+{
+	[ "$(mode "$1")" = "$2" ]
+}
+
+# mode_becomes CPU lazy|plain: the same, by and by.
+mode_becomes()
+{
+	for second in $(seq 100); do
+		if mode_is "$1" "$2"; then
+			echo "# CPU $1: $2 after $second s or so" >&3
+			return
+		fi
+		sleep 1
+	done
+	return 1
+}
+
+# all_lazy, all_lazy_again, all_plain: each CPU is a test.
+all_lazy()
+{
+	for cpu in $(cpus); do
+		check "CPU $cpu is in lazy mode" mode_is "$cpu" lazy
+	done
+}
+
+all_lazy_again()
+{
+	for cpu in $(cpus); do
+		check "CPU $cpu is in lazy mode again by itself" mode_becomes "$cpu" lazy
+	done
+}
+
+all_plain()
+{
+	for cpu in $(cpus); do
+		check "CPU $cpu has plain timers" mode_is "$cpu" plain
+	done
+}
+
+# none_early: each CPU is a test.
+none_early()
+{
+	for cpu in $(cpus); do
+		check "CPU $cpu saw no early interrupt" is "$cpu" early 0
+	done
 }
