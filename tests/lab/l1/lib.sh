@@ -25,10 +25,25 @@ vms=0				# how many there have been
 qemu_pid=() qmp_in=() qmp_out=() qmp_seen=()
 
 work=$(mktemp -d)
-trap 'jobs -p | xargs -r kill 2>/dev/null; rm -rf "$work"' EXIT
+feature_before=$(cat $PARAMETERS/lazy_tscdeadline)
+trap clean_up EXIT
 mkfifo "$work"/guest.{in,out}
 # Both ends, so that neither we nor QEMU wait for the other to open it.
 exec {guest_in}<>"$work/guest.in" {guest_out}<>"$work/guest.out"
+
+# clean_up: the next scenario finds the host as it was.
+clean_up()
+{
+	jobs -p | xargs -r kill 2>/dev/null
+	feature "$feature_before"
+	rm -rf "$work"
+}
+
+# feature Y|N: switch it on or off in the host.
+feature()
+{
+	echo "$1" >$PARAMETERS/lazy_tscdeadline
+}
 
 bail()
 {
@@ -115,7 +130,9 @@ qmp_until()
 
 	for ((i = 0; i < 5 * LAB_PATIENCE; i++)); do
 		qmp "$1"
+		# shellcheck disable=SC2053 # patterns
 		[[ $line != $2 ]] || return 0
+		# shellcheck disable=SC2053
 		[[ -z ${3:-} || $line != $3 ]] || bail "$1: $line"
 		sleep 0.2
 	done
@@ -123,6 +140,7 @@ qmp_until()
 }
 
 # vm_start [OPTION]...: one more QEMU, which is then the one that is spoken to.
+# shellcheck disable=SC2120 # options there need not be
 vm_start()
 {
 	local in out
@@ -135,12 +153,32 @@ vm_start()
 	qmp_seen[vm]=''
 	"$LAB_TOP/tests/lab/boot-l2" --kernel "$LAB_KERNEL" --out "$LAB_OUT" --timeout 1800 \
 		--cpus "$LAB_CPUS" --cpu "${vm_cpu-$LAB_CPU}" --append "quiet $LAB_APPEND job=agent" \
+		--mem 384M \
 		--initrd "${vm_initrd:-$(vm_initrd "$LAB_KERNEL")}" \
 		--guest-port "$work/guest" --qmp-port "$work/qmp$vm" \
 		-- -pidfile "$work/pid$vm" "$@" >>"$LAB_OUT/qemu.log" 2>&1 &
 	qemu_pid[vm]=$!
 	qmp_read
 	qmp qmp_capabilities
+}
+
+# vm_append: the guest's kernel command line.
+vm_append()
+{
+	echo "console=ttyS0 panic=-1 panic_on_warn=1 quiet $LAB_APPEND job=agent"
+}
+
+# vm_packs KERNEL: the guests find that kernel in /kexec, with an initramfs.
+vm_packs()
+{
+	local dir=$work/pack/kexec
+
+	mkdir -p "$dir"
+	cp "$(lab_kernel "$(lab_release "$1")")/vmlinuz" "$dir/vmlinuz"
+	cp "$(vm_initrd "$1")" "$dir/initrd"
+	(cd "$work/pack" && find . -print0 | cpio --null --quiet -o -H newc -R 0:0) |
+		cat "$(vm_initrd "$LAB_KERNEL")" - >"$work/initrd"
+	vm_initrd=$work/initrd
 }
 
 # vm_initrd KERNEL: what was packed for guests with that kernel.

@@ -151,6 +151,12 @@ timers_end()
 	return $timers_status
 }
 
+# cpus_are NUMBER: are so many online?
+cpus_are()
+{
+	[ "$(nproc)" = "$1" ]
+}
+
 # counts CPU: how many deadlines, how many traps so far.
 counts()
 {
@@ -158,35 +164,39 @@ counts()
 		$1 == "trapped" { print programmed, $2 }' "$COUNTERS/cpu$1"
 }
 
-# mode CPU: print "lazy" if a tenth of the deadlines or more need no trap while
-# timers run, else "plain".
-mode()
+# modes: have timers run; print "lazy" for each CPU for which a tenth of the
+# deadlines or more needed no trap, else "plain".
+modes()
 {
-	# shellcheck disable=SC2046 # two words
-	set -- "$1" $(counts "$1")
-	timer_check -n 200 >/tmp/mode.log || cat /tmp/mode.log >&2
-	# shellcheck disable=SC2046
-	set -- "$@" $(counts "$1")
-	echo "CPU $1: $(($4 - $2)) deadlines, $(($5 - $3)) traps" >&2
-	if [ $((10 * ($5 - $3))) -lt $((9 * ($4 - $2))) ]; then
-		echo lazy
-	else
-		echo plain
-	fi
+	for cpu in $(cpus); do
+		counts "$cpu" >"/tmp/before.$cpu"
+	done
+	timer_check -n 200 >/tmp/modes.log || cat /tmp/modes.log >&2
+	for cpu in $(cpus); do
+		counts "$cpu" | cat "/tmp/before.$cpu" - | awk -v cpu="$cpu" '
+			NR == 1 { programmed = $1; trapped = $2 }
+			NR == 2 {
+				programmed = $1 - programmed; trapped = $2 - trapped
+				print cpu, trapped < 0.9 * programmed ? "lazy" : "plain",
+					programmed, "deadlines,", trapped, "traps"
+			}'
+	done
 }
 
-# mode_is CPU lazy|plain
-mode_is()
+# all_are lazy|plain: show what they are; are all CPUs like that?
+all_are()
 {
-	[ "$(mode "$1")" = "$2" ]
+	modes >/tmp/modes
+	sed 's/^/CPU /' /tmp/modes
+	! grep -qv "^[0-9]* $1 " /tmp/modes
 }
 
-# mode_becomes CPU lazy|plain: the same, by and by.
-mode_becomes()
+# all_become lazy|plain: the same, by and by.
+all_become()
 {
-	for second in $(seq 100); do
-		if mode_is "$1" "$2"; then
-			echo "# CPU $1: $2 after $second s or so" >&3
+	for round in $(seq 50); do
+		if all_are "$1"; then
+			echo "# all CPUs are $1 in round $round" >&3
 			return
 		fi
 		sleep 1
@@ -194,26 +204,19 @@ mode_becomes()
 	return 1
 }
 
-# all_lazy, all_lazy_again, all_plain: each CPU is a test.
 all_lazy()
 {
-	for cpu in $(cpus); do
-		check "CPU $cpu is in lazy mode" mode_is "$cpu" lazy
-	done
+	check "all CPUs are in lazy mode" all_are lazy
 }
 
 all_lazy_again()
 {
-	for cpu in $(cpus); do
-		check "CPU $cpu is in lazy mode again by itself" mode_becomes "$cpu" lazy
-	done
+	check "all CPUs are in lazy mode again by themselves" all_become lazy
 }
 
 all_plain()
 {
-	for cpu in $(cpus); do
-		check "CPU $cpu has plain timers" mode_is "$cpu" plain
-	done
+	check "all CPUs have plain timers" all_are plain
 }
 
 # none_early: each CPU is a test.
