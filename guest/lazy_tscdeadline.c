@@ -87,6 +87,7 @@ MODULE_PARM_DESC(enable, "use the lazy TSC deadline if the host offers it (defau
  * @deadline: TSC value that the tick core wants, or wanted last; 0: none
  * @attached: @dev has been registered and was not given back
  * @sharing: the host has accepted the record; else every deadline is written
+ * @refused: the host has not accepted it, but another one may, after a migration
  * @waiting: the interrupt for @deadline has yet to come
  * @crossing: a deadline was replaced when its interrupt may have been on its way
  * @timer_ready: LVTT is set up for @dev
@@ -109,6 +110,7 @@ struct lazy_tscdeadline_cpu {
 	u64 deadline;
 	bool attached;
 	bool sharing;
+	bool refused;
 	bool waiting;
 	bool crossing;
 	bool timer_ready;
@@ -186,6 +188,7 @@ static int lazy_tscdeadline_share(struct lazy_tscdeadline_cpu *lc)
 	lc->misses = 0;
 	lc->sharing = !wrmsrl_safe(MSR_KVM_LAZY_TSCDEADLINE,
 				   __pa(lc->record) | LAZY_TSCDEADLINE_MSR_ENABLED);
+	lc->refused = !lc->sharing;
 	if (lc->waiting) {
 		WRITE_ONCE(lc->record->pending, lc->deadline);
 		lazy_tscdeadline_write(lc, lc->deadline);
@@ -204,6 +207,7 @@ static int lazy_tscdeadline_share(struct lazy_tscdeadline_cpu *lc)
  */
 static void lazy_tscdeadline_stop(struct lazy_tscdeadline_cpu *lc)
 {
+	lc->refused = false;
 	if (!lc->sharing)
 		return;
 
@@ -218,11 +222,13 @@ static void lazy_tscdeadline_stop(struct lazy_tscdeadline_cpu *lc)
  * look before the deadline.  It need not promise that for a deadline that is
  * about to pass, so these do not count.  A host that never does has lost the
  * record (migration, loadvm, reset) or has given it up; what it left in "armed"
- * may be anything then.
+ * may be anything then.  One that refused may have been replaced by one that does
+ * not: ask again from time to time.
  */
 static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc)
 {
 	u64 armed = READ_ONCE(lc->record->armed);
+	bool refused = lc->refused;
 	u64 now = rdtsc();
 
 	if (likely(armed > now && armed <= lc->deadline)) {
@@ -237,8 +243,9 @@ static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc)
 
 	lc->heal_next = jiffies + lc->heal_delay;
 	lc->heal_delay = min_t(unsigned long, 2 * lc->heal_delay, LAZY_HEAL_MAX);
-	lc->reenabled++;
-	if (lazy_tscdeadline_share(lc))
+	if (!lazy_tscdeadline_share(lc))
+		lc->reenabled++;
+	else if (!refused)
 		irq_work_queue(&lazy_refusal);
 }
 
@@ -285,7 +292,7 @@ static void lazy_tscdeadline_program(struct lazy_tscdeadline_cpu *lc, u64 deadli
 
 	lc->traps++;
 	lazy_tscdeadline_write(lc, deadline);
-	if (likely(lc->sharing))
+	if (likely(lc->sharing) || lc->refused)
 		lazy_tscdeadline_check_host(lc);
 }
 
