@@ -17,6 +17,8 @@ Usage: make TARGET [VARIABLE=VALUE]...
   demo    measure what it gains on this machine, with and without
   bench   compare the modes on all workloads (an hour; BENCH='-r 1 -w tcp_rr'
           for parts, see benchmarks/bench -h)
+  soak    timers for SOAK minutes (20) while CPUs come and go, next to random
+          operations
   mutants take out essential parts one by one: do the tests notice? (an hour)
 
   setup   install the Debian packages that are needed, unpack kernels
@@ -87,6 +89,13 @@ bench: setup
 	@$(MAKE) --no-print-directory guest tests
 	@benchmarks/bench $(BENCH)
 
+SOAK ?= 20
+
+soak: setup
+	@$(MAKE) --no-print-directory host
+	@$(MAKE) --no-print-directory guest tests
+	SOAK=$(SOAK) prove --timer --failures --verbose --exec '' tests/lab/run :: soak
+
 mutants: setup
 	@$(MAKE) --no-print-directory host
 	@$(MAKE) --no-print-directory guest tests
@@ -95,4 +104,4 @@ mutants: setup
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: help setup host guest tests check check-vmx demo bench mutants clean
+.PHONY: help setup host guest tests check check-vmx demo bench soak mutants clean

@@ -76,6 +76,7 @@ struct worker {
 	int wake_fd;		/* to be woken up by */
 	__u64 random;
 	unsigned long done[NR_OPS];
+	unsigned long nr_judged;
 	unsigned long nr_early;
 	unsigned long nr_spurious;
 	unsigned long nr_near;		/* near deadlines, set with time to spare */
@@ -185,6 +186,7 @@ static void judge(struct worker *w, __s64 start, __s64 deadline)
 	__s64 late = now_ns() - deadline;
 
 	atomic_store(&w->deadline, 0);
+	w->nr_judged++;
 	if (late < 0) {
 		w->nr_early++;
 		if (late < w->worst_early)
@@ -503,6 +505,20 @@ static bool verdict(int i)
 	return good;
 }
 
+static void report_totals(void)
+{
+	unsigned long judged = 0, early = 0, spurious = 0;
+	int i;
+
+	for (i = 0; i < nr_workers; i++) {
+		judged += workers[i].nr_judged;
+		early += workers[i].nr_early;
+		spurious += workers[i].nr_spurious;
+	}
+	printf("# timers: %lu checked, %d lost, %lu early, %lu after they were cancelled\n",
+	       judged, atomic_load(&lost_worker) >= 0, early, spurious);
+}
+
 static void usage(void)
 {
 	puts("timer_check - run timers on all CPUs and judge them\n"
@@ -552,6 +568,7 @@ int main(int argc, char **argv)
 		report(&workers[i]);
 	for (i = 0; i < nr_workers; i++)
 		good &= verdict(i);
+	report_totals();
 	/* not exit(): a worker may be stuck in a timer that never comes */
 	fflush(stdout);
 	_exit(good ? 0 : 1);

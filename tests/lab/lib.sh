@@ -104,14 +104,19 @@ lab_read()
 		-e 's/^[[:space:]]*//' -e 's/[[:space:]]*$//' "$1"
 }
 
-# lab_table: the scenarios, one per line.
+# lab_table PATTERN: the scenarios of those tables, one per line.
 lab_table()
 {
-	lab_read "$LAB_TOP/tests/lab/scenarios.tbl"
+	local table
+
+	# shellcheck disable=SC2231 # a pattern
+	for table in "$LAB_TOP"/tests/lab/$1.tbl; do
+		lab_read "$table"
+	done
 }
 
 # lab_scenario NAME: the line of that scenario.
 lab_scenario()
 {
-	lab_table | awk -F'|' -v name="$1" '$1 == name'
+	lab_table '*' | awk -F'|' -v name="$1" '$1 == name'
 }

@@ -151,7 +151,8 @@ vm_start()
 	qmp_in[vm]=$in
 	qmp_out[vm]=$out
 	qmp_seen[vm]=''
-	"$LAB_TOP/tests/lab/boot-l2" --kernel "$LAB_KERNEL" --out "$LAB_OUT" --timeout 1800 \
+	"$LAB_TOP/tests/lab/boot-l2" --kernel "$LAB_KERNEL" --out "$LAB_OUT" \
+		--timeout $((1800 + 60 * ${SOAK:-0})) \
 		--cpus "$LAB_CPUS" --cpu "${vm_cpu-$LAB_CPU}" --append "quiet $LAB_APPEND job=agent" \
 		--mem 384M \
 		--initrd "${vm_initrd:-$(vm_initrd "$LAB_KERNEL")}" \

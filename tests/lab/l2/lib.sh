@@ -151,6 +151,25 @@ timers_end()
 	return $timers_status
 }
 
+# online CPU 0|1
+online()
+{
+	echo "$2" >"/sys/devices/system/cpu/cpu$1/online"
+}
+
+# storm ROUNDS: all CPUs but the first go and come back, as fast as they can.
+storm()
+{
+	plugged=$(cpus)
+	for round in $(seq "$1"); do
+		for state in 0 1; do
+			for cpu in $plugged; do
+				[ "$cpu" = 0 ] || online "$cpu" "$state" || return 1
+			done
+		done
+	done
+}
+
 # cpus_are NUMBER: are so many online?
 cpus_are()
 {
