@@ -91,10 +91,12 @@ lab_accel()
 	fi
 }
 
-# lab_splat FILE...: print the lines with which a kernel complained.
+# lab_splat FILE...: print the lines with which a kernel complained.  A crash that
+# was asked for is none, up to where the crash kernel is up.
 lab_splat()
 {
-	grep -aEh -m 3 "$LAB_SPLAT" "$@" 2>/dev/null | tr -d '\r'
+	sed -s '/sysrq: Trigger a crash/,/lab: job .* begins/d' "$@" 2>/dev/null |
+		grep -aE -m 3 "$LAB_SPLAT" | tr -d '\r'
 }
 
 # lab_read FILE: the lines of a table, fields separated by a lone "|".
