@@ -16,7 +16,7 @@ set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 lab_releases
 
-LAB_PATIENCE=180
+LAB_PATIENCE=300
 PARAMETERS=/sys/module/kvm/parameters
 tests=0
 failed=0
@@ -177,8 +177,9 @@ vm_packs()
 	mkdir -p "$dir"
 	cp "$(lab_kernel "$(lab_release "$1")")/vmlinuz" "$dir/vmlinuz"
 	cp "$(vm_initrd "$1")" "$dir/initrd"
+	# The kernel wants what is not compressed first.
 	(cd "$work/pack" && find . -print0 | cpio --null --quiet -o -H newc -R 0:0) |
-		cat "$(vm_initrd "$LAB_KERNEL")" - >"$work/initrd"
+		cat - "$(vm_initrd "$LAB_KERNEL")" >"$work/initrd"
 	vm_initrd=$work/initrd
 }
 
