@@ -17,6 +17,7 @@ set -uo pipefail
 lab_releases
 
 LAB_PATIENCE=300
+LAB_MEM=384			# MiB, of each guest
 PARAMETERS=/sys/module/kvm/parameters
 tests=0
 failed=0
@@ -154,7 +155,7 @@ vm_start()
 	"$LAB_TOP/tests/lab/boot-l2" --kernel "$LAB_KERNEL" --out "$LAB_OUT" \
 		--timeout $((1800 + 60 * ${SOAK:-0})) \
 		--cpus "$LAB_CPUS" --cpu "${vm_cpu-$LAB_CPU}" --append "quiet $LAB_APPEND job=agent" \
-		--mem 384M \
+		--mem ${LAB_MEM}M \
 		--initrd "${vm_initrd:-$(vm_initrd "$LAB_KERNEL")}" \
 		--guest-port "$work/guest" --qmp-port "$work/qmp$vm" \
 		-- -pidfile "$work/pid$vm" "$@" >>"$LAB_OUT/qemu.log" 2>&1 &
