@@ -46,10 +46,16 @@ feature()
 	echo "$1" >$PARAMETERS/lazy_tscdeadline
 }
 
+# bail WHY: there is no going on; show what may tell why.
 bail()
 {
+	local file
+
 	echo "Bail out! $*"
-	[ ! -e "$LAB_OUT/qmp" ] || tail -n 5 "$LAB_OUT/qmp" | sed 's/^/# QMP: /'
+	tail -n 5 "$LAB_OUT/qmp" | sed 's/^/# QMP: /'
+	for file in $(vcpu_files '*'); do
+		sed "s/^/# host, $(basename "${file%/*}"): /" "$file"
+	done
 	exit 1
 }
 
@@ -257,14 +263,20 @@ guest_ends()
 	check "the guest switches itself off" vm_ended
 }
 
+# vcpu_files CPU: what the host shows of that vCPU.
+vcpu_files()
+{
+	compgen -G "/sys/kernel/debug/kvm/$(cat "$work/pid$vm")-*/vcpu$1/lazy_tscdeadline"
+}
+
 # vcpu_lazy CPU 0|1: does the host share a record with that vCPU?
 vcpu_lazy()
 {
-	local dir
+	local file
 
-	dir=$(echo "/sys/kernel/debug/kvm/$(cat "$work/pid$vm")"-*/"vcpu$1")
-	cat "$dir/lazy_tscdeadline"
-	grep -qx "enabled $2" "$dir/lazy_tscdeadline"
+	file=$(vcpu_files "$1")
+	cat "$file"
+	grep -qx "enabled $2" "$file"
 }
 
 # host_lazy 0|1 WHAT: the same of all vCPUs, each a test.
