@@ -53,6 +53,9 @@
 #include "compat.h"
 #include "lazy_tscdeadline.h"
 
+#define CREATE_TRACE_POINTS
+#include "lazy_tscdeadline_trace.h"
+
 /*
  * TSC ticks per tick of the clock event device: its frequency, in Hz, has to
  * fit 32 bits.
@@ -279,11 +282,14 @@ static void lazy_tscdeadline_program(struct lazy_tscdeadline_cpu *lc, u64 deadli
 		 */
 		virt_mb();
 		if (!lazy_tscdeadline_must_trap(READ_ONCE(lc->record->armed),
-						deadline, now))
+						deadline, now)) {
+			trace_lazy_tscdeadline_program(now, deadline, false);
 			return;
+		}
 	}
 
 	lc->traps++;
+	trace_lazy_tscdeadline_program(now, deadline, true);
 	lazy_tscdeadline_write(lc, deadline);
 	if (likely(lc->sharing))
 		lazy_tscdeadline_check_host(lc);
@@ -323,8 +329,11 @@ static bool lazy_tscdeadline_drop_pending(struct lazy_tscdeadline_cpu *lc)
 /* Nothing is wanted any more; @leave: the host need not know at once. */
 static void lazy_tscdeadline_cancel(struct lazy_tscdeadline_cpu *lc, bool leave)
 {
+	bool trap = lazy_tscdeadline_drop_pending(lc) || !leave;
+
 	lc->cancelled++;
-	if (lazy_tscdeadline_drop_pending(lc) || !leave) {
+	trace_lazy_tscdeadline_program(rdtsc(), 0, trap);
+	if (trap) {
 		lc->cancel_traps++;
 		lazy_tscdeadline_write(lc, 0);
 	}
