@@ -17,6 +17,8 @@ Usage: make TARGET [VARIABLE=VALUE]...
   demo    measure what it gains on this machine, with and without
   bench   compare the modes on all workloads (an hour; BENCH='-r 1 -w tcp_rr'
           for parts, see benchmarks/bench -h)
+  sim     what the policies cost for up to 100,000 vCPUs: a simulation
+          (SIM='-n 100000 -t 2 -r fleet' for parts, see build/sim/sim -h)
   mutants take out essential parts one by one: do the tests notice? (an hour)
 
   setup   install the Debian packages that are needed, unpack kernels
@@ -87,6 +89,12 @@ bench: setup
 	@$(MAKE) --no-print-directory guest tests
 	@benchmarks/bench $(BENCH)
 
+SIM	= benchmarks/traces/*.trace
+
+sim:
+	@$(MAKE) --no-print-directory -C benchmarks/sim
+	@$(BUILD)/sim/sim -f benchmarks/rhythms.tbl $(SIM)
+
 mutants: setup
 	@$(MAKE) --no-print-directory host
 	@$(MAKE) --no-print-directory guest tests
@@ -95,4 +103,4 @@ mutants: setup
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: help setup host guest tests check check-vmx demo bench mutants clean
+.PHONY: help setup host guest tests check check-vmx demo bench sim mutants clean

@@ -5,7 +5,7 @@
 # 2^53, so that awk's numbers are exact).
 #
 #	VCPUS	"vcpu NUMBER OFFSET ADVANCE-NS"
-#	GUEST	"CPU NOW DEADLINE TRAPPED", from the driver's tracepoint
+#	GUEST	"CPU NOW DEADLINE ARMED TRAPPED", from the driver's tracepoint
 #	HOST	KVM's tracepoints, stamped by the host's TSC
 
 function hex(digits,	i, n)
@@ -41,7 +41,8 @@ FILENAME == ARGV[1] {
 
 FILENAME == ARGV[2] {
 	want($1 + 0, $2 + 0, $3 + 0)
-	if ($4)
+	seen[$1 + 0, wants[$1 + 0]] = $4 + 0
+	if ($5)
 		traps[$1 + 0]++
 	next
 }
@@ -99,7 +100,8 @@ function cut(	cpu, n, next_cpu, i)
 	}
 }
 
-# The first expiry after a want tells how late the host's timer was then.
+# The first expiry after a want tells how late the host's timer was then.  If there
+# was none before the next want although it was due by then, it was later.
 function join_lateness(cpu,	i, n)
 {
 	i = 1
@@ -109,6 +111,19 @@ function join_lateness(cpu,	i, n)
 		if (at[cpu, i] <= fires[cpu, n] && late[cpu, i] == "")
 			late[cpu, i] = lateness[cpu, n]
 	}
+	for (i = 1; i < wants[cpu]; i++) {
+		if (late[cpu, i] == "" && what[cpu, i])
+			overdue(cpu, i, what[cpu, i] - advance[cpu])
+		if (late[cpu, i] == "" && seen[cpu, i + 1])
+			overdue(cpu, i, seen[cpu, i + 1])
+	}
+}
+
+# No expiry after want @i though one was @due
+function overdue(cpu, i, due)
+{
+	if (due <= at[cpu, i + 1])
+		late[cpu, i] = at[cpu, i + 1] - due + 1
 }
 
 function counts(begin,	cpu, i, n)

@@ -30,13 +30,14 @@ extern const char * const sim_mode_names[SIM_MODES];
  * @disarmed: of these: it wanted nothing
  * @wasted: looks for a guess that was wrong
  * @floor: deadlines not published: too many short looks
+ * @streak: at most so many looks in a row found nothing and saw no write
  * @lost: deadlines with no timer armed in time (a broken promise)
  * @early: interrupts before their deadline, or with nothing wanted
  * @late: deadlines armed or published later than the guest can bear
  */
 struct sim_counts {
 	u64 wants, writes;
-	u64 looks, expired, rearmed, disarmed, wasted, floor;
+	u64 looks, expired, rearmed, disarmed, wasted, floor, streak;
 	u64 lost, early, late;
 };
 
@@ -67,8 +68,8 @@ struct sim_peak {
  * @deadline: what the host's timer is armed for; 0: it is not
  * @armed_at: since when
  * @look: expiry is a look
- * @predict: a deadline was delivered and nothing programmed since
  * @delivered, @last_pending, @last_look, @short_looks: as in the host
+ * @streak: looks since the guest was interrupted or programmed something
  */
 struct sim_vcpu {
 	enum sim_mode mode;
@@ -81,9 +82,10 @@ struct sim_vcpu {
 	u64 waiting;
 	u64 pending, published;
 	u64 deadline, armed_at;
-	bool look, predict;
+	bool look;
 	u64 delivered, last_pending, last_look;
 	u32 short_looks;
+	u64 streak;
 };
 
 void sim_vcpu_init(struct sim_vcpu *v, enum sim_mode mode, u32 khz, u64 advance);

@@ -76,6 +76,7 @@ void sim_counts_add(struct sim_counts *sum, const struct sim_counts *n)
 	sum->disarmed += n->disarmed;
 	sum->wasted += n->wasted;
 	sum->floor += n->floor;
+	sum->streak = sum->streak > n->streak ? sum->streak : n->streak;
 	sum->lost += n->lost;
 	sum->early += n->early;
 	sum->late += n->late;
@@ -175,6 +176,8 @@ static void sim_look_rearm(struct sim_vcpu *v, u64 wanted, u64 now, bool active,
 	bool floor = sim_hit_floor(v, now), counted = sim_counted(v, now);
 	u64 wasted = v->policy.wasted;
 
+	if (++v->streak > v->n.streak)
+		v->n.streak = v->streak;
 	lazy_policy_looked(&v->policy, wanted, active);
 	sim_arm(v, wanted, now, published && !floor);
 	v->n.wasted += counted ? v->policy.wasted - wasted : 0;
@@ -191,6 +194,7 @@ static void sim_deliver(struct sim_vcpu *v, u64 deadline, u64 *now)
 	v->n.expired += sim_counted(v, *now);
 	v->waiting = 0;
 	v->deadline = 0;
+	v->streak = 0;
 }
 
 static void sim_look_expired(struct sim_vcpu *v, u64 deadline, u64 *now,
@@ -284,6 +288,7 @@ void sim_vcpu_program(struct sim_vcpu *v, u64 now, u64 deadline)
 	u64 last = v->pending;
 
 	v->n.wants += sim_counted(v, now);
+	v->streak = 0;
 	v->pending = deadline;
 	v->waiting = deadline;
 	if (sim_must_trap(v, now, deadline, last))
