@@ -234,7 +234,8 @@ const struct sim_rhythm *sim_rhythm_pick(const struct sim_rhythms *rhythms,
 		sum += weight;
 		at += length;
 	}
-	n %= sum ? sum : 1;
+	/* A prime: any few vCPUs that follow each other are a mix, too. */
+	n = sum ? n * 7919 % sum : 0;
 	for (at = rhythm->mix;
 	     sscanf(at, " %23[^: ]:%u%n", name, &weight, &length) == 2; at += length) {
 		if (n < weight)

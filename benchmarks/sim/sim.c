@@ -260,23 +260,53 @@ static bool policies_parse(struct options *o, const char *list)
 	return o->policies;
 }
 
+/* Options whose value is a whole number */
+static bool option_number(struct options *o, int c, unsigned long value)
+{
+	const struct {
+		char c;
+		u32 *number;
+	} numbers[] = {
+		{ 'n', &o->vcpus },
+		{ 'a', &o->host.advance_ns },
+		{ 'l', &o->host.late_ns },
+		{ 'j', &o->host.jitter_ns },
+		{ 'w', &o->write_ns },
+		{ 'e', &o->expiry_ns },
+		{ 'k', &o->look_ns },
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(numbers); i++) {
+		if (numbers[i].c != c)
+			continue;
+		*numbers[i].number = value;
+		return o->vcpus;
+	}
+	return false;
+}
+
 static bool option(struct options *o, int c, const char *value)
 {
 	switch (c) {
-	case 'f': return sim_rhythms_read(&o->rhythms, value);
-	case 'r': o->only = value; return true;
-	case 'p': return policies_parse(o, value);
-	case 'n': return (o->vcpus = strtoul(value, NULL, 0));
-	case 't': return (o->seconds = strtod(value, NULL)) > 0;
-	case 's': o->seed = strtoull(value, NULL, 0); return true;
-	case 'a': o->host.advance_ns = strtoul(value, NULL, 0); return true;
-	case 'l': o->host.late_ns = strtoul(value, NULL, 0); return true;
-	case 'j': o->host.jitter_ns = strtoul(value, NULL, 0); return true;
-	case 'w': o->write_ns = strtoul(value, NULL, 0); return true;
-	case 'e': o->expiry_ns = strtoul(value, NULL, 0); return true;
-	case 'k': o->look_ns = strtoul(value, NULL, 0); return true;
-	case 'c': o->compare = true; return true;
-	default: return false;
+	case 'f':
+		return sim_rhythms_read(&o->rhythms, value);
+	case 'r':
+		o->only = value;
+		return true;
+	case 'p':
+		return policies_parse(o, value);
+	case 't':
+		o->seconds = strtod(value, NULL);
+		return o->seconds > 0;
+	case 's':
+		o->seed = strtoull(value, NULL, 0);
+		return true;
+	case 'c':
+		o->compare = true;
+		return true;
+	default:
+		return value && option_number(o, c, strtoul(value, NULL, 0));
 	}
 }
 

@@ -9,6 +9,10 @@
 
 #include "../../host/lazy_policy.h"
 
+#ifndef ARRAY_SIZE
+#define ARRAY_SIZE(x)	(sizeof(x) / sizeof((x)[0]))
+#endif
+
 #define SIM_NEVER	(~0ull)
 
 enum sim_mode {

@@ -26,7 +26,7 @@ static void sim_trace_count(struct sim_trace *trace, const char *name, u64 value
 {
 	size_t i;
 
-	for (i = 0; i < sizeof(sim_trace_counts) / sizeof(sim_trace_counts[0]); i++)
+	for (i = 0; i < ARRAY_SIZE(sim_trace_counts); i++)
 		if (!strcmp(name, sim_trace_counts[i].name))
 			*(u64 *)((char *)&trace->lab + sim_trace_counts[i].offset) = value;
 }
@@ -39,19 +39,23 @@ static bool sim_trace_header(struct sim_trace *trace, const char *line)
 
 	if (sscanf(line, "mode %23s", word) == 1)
 		return sim_mode_find(&trace->mode, word);
-	if (sscanf(line, "lab %23s %llu", word, &a) == 2)
+	if (sscanf(line, "lab %23s %llu", word, &a) == 2) {
 		sim_trace_count(trace, word, a);
-	else if (sscanf(line, "count %llu %llu", &a, &b) == 2)
-		trace->count_from = a, trace->count_to = b;
-	else if (sscanf(line, "vcpu %llu %llu", &a, &b) == 2) {
+		return true;
+	}
+	if (sscanf(line, "count %llu %llu", &a, &b) == 2) {
+		trace->count_from = a;
+		trace->count_to = b;
+		return true;
+	}
+	if (sscanf(line, "vcpu %llu %llu", &a, &b) == 2) {
 		if (trace->vcpus == SIM_TRACE_VCPUS)
 			return false;
 		trace->vcpu[trace->vcpus++].advance = b;
-	} else {
-		return sscanf(line, "workload %23s", trace->workload) == 1 ||
-		       sscanf(line, "khz %u", &trace->khz) == 1;
+		return true;
 	}
-	return true;
+	return sscanf(line, "workload %23s", trace->workload) == 1 ||
+	       sscanf(line, "khz %u", &trace->khz) == 1;
 }
 
 static struct sim_want *sim_trace_append(struct sim_trace_vcpu *vcpu)
@@ -70,9 +74,9 @@ static struct sim_want *sim_trace_append(struct sim_trace_vcpu *vcpu)
 /* "TICKS-SINCE-THE-LAST TICKS-AHEAD [LATENESS]", "-" for a cancel */
 static bool sim_trace_want(struct sim_trace_vcpu *vcpu, const char *line)
 {
-	long long since, ahead = 0, late;
+	long long since, late;
 	struct sim_want *want, last = { 0 };
-	char word[24];
+	char word[24], *end;
 	int fields = sscanf(line, "%lld %23s %lld", &since, word, &late);
 
 	if (fields < 2)
@@ -89,10 +93,8 @@ static bool sim_trace_want(struct sim_trace_vcpu *vcpu, const char *line)
 	want->deadline = 0;
 	if (!strcmp(word, "-"))
 		return true;
-	if (sscanf(word, "%lld", &ahead) != 1)
-		return false;
-	want->deadline = want->at + ahead;
-	return true;
+	want->deadline = want->at + strtoll(word, &end, 10);
+	return !*end;
 }
 
 static bool sim_trace_line(struct sim_trace *trace, const char *line)
