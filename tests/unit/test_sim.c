@@ -56,7 +56,7 @@ static void run(struct sim_counts *sum, const struct sim_rhythms *rhythms,
 
 	memset(sum, 0, sizeof(*sum));
 	for (i = 0; i < VCPUS; i++) {
-		const struct sim_rhythm *one = sim_rhythm_pick(rhythms, rhythm, i * 5);
+		const struct sim_rhythm *one = sim_rhythm_pick(rhythms, rhythm, i);
 
 		sim_vcpu_init(&v, mode, KHZ, host->advance_ns);
 		sim_rhythm_run(&v, one, host, first_seed + i * 1000003ull, 4 * SECOND);
@@ -78,7 +78,7 @@ static void test_sound(const struct sim_rhythms *rhythms,
 	enum sim_mode mode;
 	size_t i;
 
-	for (i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++)
+	for (i = 0; i < ARRAY_SIZE(hosts); i++)
 		for (mode = 0; mode < SIM_MODES; mode++) {
 			run(&n, rhythms, rhythm, mode, &hosts[i], seed + i);
 			good &= sound(&n) && n.expired;
@@ -96,14 +96,14 @@ static const struct {
 	const char *rhythm;
 	unsigned int writes, looks;
 } gains[] = {
-	{ "tick",	20,	1010 },
-	{ "tick1000",	20,	1010 },
-	{ "cyclic1000",	100,	1200 },
-	{ "cyclic200",	100,	1200 },
-	{ "tcp_rr",	5,	2500 },
-	{ "wakeups",	50,	2500 },
+	{ "tick",	10,	1010 },
+	{ "tick1000",	10,	1010 },
+	{ "cyclic1000",	30,	1200 },
+	{ "cyclic200",	40,	1200 },
+	{ "tcp_rr",	1,	2500 },
+	{ "wakeups",	10,	2500 },
 	{ "idle",	1000,	1100 },
-	{ "fleet",	30,	1500 },
+	{ "fleet",	5,	1500 },
 };
 
 static void test_gain(const struct sim_rhythms *rhythms, const char *name,
@@ -239,7 +239,7 @@ int main(int argc, char **argv)
 	}
 	for (n = 0; n < rhythms.count; n++)
 		test_sound(&rhythms, &rhythms.rhythm[n]);
-	for (i = 0; i < sizeof(gains) / sizeof(gains[0]); i++)
+	for (i = 0; i < ARRAY_SIZE(gains); i++)
 		test_gain(&rhythms, gains[i].rhythm, gains[i].writes, gains[i].looks);
 	test_seed(&rhythms);
 	test_traces();
