@@ -19,7 +19,9 @@
  * @rhythm: what it does
  * @host: what surrounds it
  * @random: state of the generator
- * @tick, @timer, @wheel: when each of its timers is due next; SIM_NEVER
+ * @tick: when the tick is due next
+ * @timer: the same of the thread's timer; SIM_NEVER: it is not set
+ * @wheel: the same of the timer wheel
  * @toggle: when it halts, or is woken up by something else than a timer
  * @halted: its tick is stopped
  */

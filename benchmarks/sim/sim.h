@@ -68,11 +68,15 @@ struct sim_peak {
  * @lateness: how much later than that it does
  * @floor_slot: what the bucket of short looks leaks one of
  * @waiting: the guest's deadline; 0: delivered, or none
- * @pending, @published: the record
+ * @pending: of the record
+ * @published: the record's "armed"
  * @deadline: what the host's timer is armed for; 0: it is not
  * @armed_at: since when
  * @look: expiry is a look
- * @delivered, @last_pending, @last_look, @short_looks: as in the host
+ * @delivered: as in the host, like the next three
+ * @last_pending: what pending said at the last look
+ * @last_look: up to which the bucket has leaked
+ * @short_looks: its level
  * @streak: looks since the guest was interrupted or programmed something
  */
 struct sim_vcpu {
@@ -157,7 +161,8 @@ struct sim_trace_vcpu {
  * @workload: of the guest
  * @mode: what the lab's host was set to
  * @khz: frequency of the guest's TSC
- * @count_from, @count_to: between them the lab has counted
+ * @count_from: the lab has counted from then
+ * @count_to: until then
  * @lab: what
  * @vcpu: the deadlines of each
  * @vcpus: how many
