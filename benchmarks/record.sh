@@ -17,6 +17,16 @@ record_events()
 	EOF
 }
 
+# record_prepare DIR: set record_devices.  QEMU names the vCPUs' threads, which is
+# how they are told apart, and what the guest tells goes to DIR/wants.
+record_prepare()
+{
+	# shellcheck disable=SC2034 # for l1-session
+	record_devices=(-name "guest,debug-threads=on" -device virtio-serial-pci
+		-chardev "file,id=wants,path=$1/wants"
+		-device "virtserialport,chardev=wants,name=wants")
+}
+
 # record_start: both sides stamp with the TSC; the offset is the vCPU's.
 record_start()
 {
