@@ -101,16 +101,16 @@ function cut(	cpu, n, next_cpu, i)
 	}
 }
 
-# The first expiry after a want tells how late the host's timer was then.  If there
-# was none before the next want although it was due by then, it was later.
+# How late the host's timer was, each time that it fired after a want.  If it did
+# not before the next want although it was due by then, it was later.
 function join_lateness(cpu,	i, n)
 {
 	i = 1
 	for (n = 1; n <= looks[cpu]; n++) {
 		while (i < wants[cpu] && at[cpu, i + 1] <= fires[cpu, n])
 			i++
-		if (at[cpu, i] <= fires[cpu, n] && late[cpu, i] == "")
-			late[cpu, i] = lateness[cpu, n]
+		if (at[cpu, i] <= fires[cpu, n] && lateness[cpu, n] != "")
+			late[cpu, i] = late[cpu, i] sprintf(" %.0f", lateness[cpu, n])
 	}
 	for (i = 1; i < wants[cpu]; i++) {
 		if (late[cpu, i] == "" && what[cpu, i])
@@ -124,7 +124,7 @@ function join_lateness(cpu,	i, n)
 function overdue(cpu, i, due)
 {
 	if (due <= at[cpu, i + 1])
-		late[cpu, i] = at[cpu, i + 1] - due + 1
+		late[cpu, i] = sprintf(" %.0f", at[cpu, i + 1] - due + 1)
 }
 
 function counts(begin,	cpu, i, n)
@@ -180,9 +180,7 @@ END {
 				printf "%.0f", what[cpu, i] - at[cpu, i]
 			else
 				printf "-"
-			if (late[cpu, i] != "")
-				printf " %.0f", late[cpu, i]
-			printf "\n"
+			printf "%s\n", late[cpu, i]
 			before = at[cpu, i]
 		}
 	}

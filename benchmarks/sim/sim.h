@@ -143,17 +143,33 @@ const struct sim_rhythm *sim_rhythm_pick(const struct sim_rhythms *rhythms,
 void sim_rhythm_run(struct sim_vcpu *v, const struct sim_rhythm *rhythm,
 		    const struct sim_host *host, u64 seed, u64 ns);
 
-/* A line of a trace: at @at the guest wanted @deadline (0: none). */
+/**
+ * struct sim_want - a line of a trace
+ * @at: when the guest wanted something
+ * @deadline: what; 0: nothing any more
+ * @lates: how often the host's timer fired before the next line
+ */
 struct sim_want {
-	u64 at, deadline, lateness;
+	u64 at, deadline;
+	u32 lates;
 };
 
 #define SIM_TRACE_VCPUS	8
 
+/**
+ * struct sim_trace_vcpu - a vCPU of a trace
+ * @advance: KVM's timer_advance_ns, in ticks
+ * @wants: its lines
+ * @count: how many
+ * @late: how late the host's timers were, of all lines
+ * @lates: how many these are
+ */
 struct sim_trace_vcpu {
 	u64 advance;
 	struct sim_want *wants;
 	u32 count;
+	u64 *late;
+	u32 lates;
 };
 
 /**

@@ -58,46 +58,60 @@ static bool sim_trace_header(struct sim_trace *trace, const char *line)
 	       sscanf(line, "khz %u", &trace->khz) == 1;
 }
 
+/* Room for one more in an array that grows by steps */
+static void *sim_trace_grow(void *array, u32 count, size_t size)
+{
+	return count % 1024 ? array : realloc(array, (count + 1024) * size);
+}
+
+static bool sim_trace_late(struct sim_trace_vcpu *vcpu, u64 late)
+{
+	u64 *array = sim_trace_grow(vcpu->late, vcpu->lates, sizeof(*array));
+
+	if (!array)
+		return false;
+	vcpu->late = array;
+	vcpu->late[vcpu->lates++] = late;
+	return true;
+}
+
 static struct sim_want *sim_trace_append(struct sim_trace_vcpu *vcpu)
 {
-	if (!(vcpu->count % 1024)) {
-		struct sim_want *wants;
+	struct sim_want *array = sim_trace_grow(vcpu->wants, vcpu->count, sizeof(*array));
 
-		wants = realloc(vcpu->wants, (vcpu->count + 1024) * sizeof(*wants));
-		if (!wants)
-			return NULL;
-		vcpu->wants = wants;
-	}
+	if (!array)
+		return NULL;
+	vcpu->wants = array;
 	return &vcpu->wants[vcpu->count++];
 }
 
-/* "TICKS-SINCE-THE-LAST TICKS-AHEAD [LATENESS]", "-" for a cancel */
-static bool sim_trace_want(struct sim_trace_vcpu *vcpu, const char *line)
+/* "TICKS-SINCE-THE-LAST TICKS-AHEAD [LATENESS]...", "-" for a cancel */
+static bool sim_trace_want(struct sim_trace_vcpu *vcpu, char *line)
 {
-	long long since, late;
-	struct sim_want *want, last = { 0 };
-	char word[24], *end;
-	int fields = sscanf(line, "%lld %23s %lld", &since, word, &late);
+	char *word = strtok(line, "\n "), *ahead = strtok(NULL, "\n "), *end = NULL;
+	u64 last = vcpu->count ? vcpu->wants[vcpu->count - 1].at : 0;
+	struct sim_want *want = sim_trace_append(vcpu);
 
-	if (fields < 2)
+	if (!want || !word || !ahead)
 		return false;
-	if (vcpu->count)
-		last = vcpu->wants[vcpu->count - 1];
-	want = sim_trace_append(vcpu);
-	if (!want)
+	want->at = last + strtoull(word, &end, 10);
+	if (*end)
 		return false;
-	want->at = last.at + since;
-	want->lateness = last.lateness;
-	if (fields == 3)
-		want->lateness = late > 0 ? (u64)late : 0;
 	want->deadline = 0;
-	if (!strcmp(word, "-"))
-		return true;
-	want->deadline = want->at + strtoll(word, &end, 10);
-	return !*end;
+	if (strcmp(ahead, "-"))
+		want->deadline = want->at + strtoll(ahead, &end, 10);
+	if (*end)
+		return false;
+	for (want->lates = 0; (word = strtok(NULL, "\n ")); want->lates++) {
+		long long late = strtoll(word, &end, 10);
+
+		if (*end || !sim_trace_late(vcpu, late > 0 ? late : 0))
+			return false;
+	}
+	return true;
 }
 
-static bool sim_trace_line(struct sim_trace *trace, const char *line)
+static bool sim_trace_line(struct sim_trace *trace, char *line)
 {
 	if (line[0] == '#' || line[0] == '\n')
 		return true;
@@ -118,7 +132,7 @@ static bool sim_trace_line(struct sim_trace *trace, const char *line)
 bool sim_trace_read(struct sim_trace *trace, const char *path)
 {
 	FILE *file = fopen(path, "r");
-	char line[128];
+	char line[1024];
 	int n = 0;
 
 	memset(trace, 0, sizeof(*trace));
@@ -129,7 +143,7 @@ bool sim_trace_read(struct sim_trace *trace, const char *path)
 	while (fgets(line, sizeof(line), file)) {
 		n++;
 		if (!sim_trace_line(trace, line)) {
-			fprintf(stderr, "%s:%d: not understood: %s", path, n, line);
+			fprintf(stderr, "%s:%d: not understood\n", path, n);
 			fclose(file);
 			sim_trace_free(trace);
 			return false;
@@ -151,9 +165,20 @@ void sim_trace_free(struct sim_trace *trace)
 {
 	int i;
 
-	for (i = 0; i < trace->vcpus; i++)
+	for (i = 0; i < trace->vcpus; i++) {
 		free(trace->vcpu[i].wants);
+		free(trace->vcpu[i].late);
+	}
 	memset(trace, 0, sizeof(*trace));
+}
+
+/* The host's timer as late as it was in the lab; what is unknown is as before */
+static void sim_trace_lateness(struct sim_vcpu *v, const u64 **late, u32 *lates)
+{
+	if (!*lates)
+		return;
+	v->lateness = *(*late)++;
+	(*lates)--;
 }
 
 /**
@@ -161,25 +186,29 @@ void sim_trace_free(struct sim_trace *trace)
  * @v: set up by sim_vcpu_init()
  * @trace: the trace
  * @vcpu: which of it
- *
- * The host's timers fire as late as they did in the lab.
  */
 void sim_trace_run(struct sim_vcpu *v, const struct sim_trace *trace, int vcpu)
 {
 	const struct sim_trace_vcpu *from = &trace->vcpu[vcpu];
-	u64 now;
-	u32 i;
+	const u64 *late = from->late, *next = late;
+	u64 now, until;
+	u32 i, lates;
 
 	v->count_from = trace->count_from;
 	v->count_to = trace->count_to;
-	for (i = 0; i <= from->count; i++) {
-		u64 at = i < from->count ? from->wants[i].at : trace->count_to;
+	for (i = 0; i < from->count; i++) {
+		const struct sim_want *want = &from->wants[i];
 
-		for (now = sim_vcpu_fires(v); now <= at; now = sim_vcpu_fires(v))
+		late = next;
+		lates = want->lates;
+		next += lates;
+		sim_trace_lateness(v, &late, &lates);
+		sim_vcpu_program(v, want->at, want->deadline);
+		until = i + 1 < from->count ? want[1].at : trace->count_to;
+		for (now = sim_vcpu_fires(v); now <= until; now = sim_vcpu_fires(v)) {
+			/* Known before what is armed next is due */
+			sim_trace_lateness(v, &late, &lates);
 			sim_vcpu_fire(v, &now);
-		if (i == from->count)
-			break;
-		v->lateness = from->wants[i].lateness;
-		sim_vcpu_program(v, at, from->wants[i].deadline);
+		}
 	}
 }
