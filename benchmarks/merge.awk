@@ -106,7 +106,7 @@ function cut(	cpu, n, next_cpu, i)
 function join_lateness(cpu,	i, n)
 {
 	i = 1
-	for (n = 1; n <= looks[cpu]; n++) {
+	for (n = 1; n <= looks[cpu] && fires[cpu, n] <= end; n++) {
 		while (i < wants[cpu] && at[cpu, i + 1] <= fires[cpu, n])
 			i++
 		if (at[cpu, i] <= fires[cpu, n] && lateness[cpu, n] != "")
@@ -148,14 +148,15 @@ function counts(begin,	cpu, i, n)
 
 # The host and the guest have to agree on what was a write, as long as the guest
 # has told.
-function agree(	cpu, bad)
+function agree(	cpu, bad, i, n)
 {
 	for (cpu = 0; mode != "off" && cpu < vcpus; cpu++) {
-		while (writes[cpu] && write[cpu, writes[cpu]] > last_all)
-			writes[cpu]--
-		if (traps[cpu] - writes[cpu] > 1 || writes[cpu] - traps[cpu] > 1) {
+		n = 0
+		for (i = 1; i <= writes[cpu]; i++)
+			n += write[cpu, i] >= first && write[cpu, i] <= last_all
+		if (traps[cpu] - n > 1 || n - traps[cpu] > 1) {
 			print "merge.awk: vCPU " cpu ": the guest says " traps[cpu] + 0 \
-				" writes, the host " writes[cpu] + 0 >"/dev/stderr"
+				" writes, the host " n >"/dev/stderr"
 			bad = 1
 		}
 	}

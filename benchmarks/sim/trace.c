@@ -132,7 +132,7 @@ static bool sim_trace_line(struct sim_trace *trace, char *line)
 bool sim_trace_read(struct sim_trace *trace, const char *path)
 {
 	FILE *file = fopen(path, "r");
-	char line[1024];
+	char line[4096];
 	int n = 0;
 
 	memset(trace, 0, sizeof(*trace));
@@ -142,7 +142,7 @@ bool sim_trace_read(struct sim_trace *trace, const char *path)
 	}
 	while (fgets(line, sizeof(line), file)) {
 		n++;
-		if (!sim_trace_line(trace, line)) {
+		if (!strchr(line, '\n') || !sim_trace_line(trace, line)) {
 			fprintf(stderr, "%s:%d: not understood\n", path, n);
 			fclose(file);
 			sim_trace_free(trace);
