@@ -19,6 +19,9 @@ Usage: make TARGET [VARIABLE=VALUE]...
           for parts, see benchmarks/bench -h)
   soak    timers for SOAK minutes (20) while CPUs come and go, next to random
           operations
+
+  sim     what the policies cost for up to 100,000 vCPUs: a simulation
+          (SIM='-n 100000 -t 2 -r fleet' for parts, see build/sim/sim -h)
   mutants take out essential parts one by one: do the tests notice? (an hour)
 
   setup   install the Debian packages that are needed, unpack kernels
@@ -96,6 +99,12 @@ soak: setup
 	@$(MAKE) --no-print-directory guest tests
 	SOAK=$(SOAK) prove --timer --failures --verbose --exec '' tests/lab/run :: soak
 
+SIM	= benchmarks/traces/*.trace
+
+sim:
+	@$(MAKE) --no-print-directory -C benchmarks/sim
+	@$(BUILD)/sim/sim -f benchmarks/rhythms.tbl $(SIM)
+
 mutants: setup
 	@$(MAKE) --no-print-directory host
 	@$(MAKE) --no-print-directory guest tests
@@ -104,4 +113,4 @@ mutants: setup
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: help setup host guest tests check check-vmx demo bench soak mutants clean
+.PHONY: help setup host guest tests check check-vmx demo bench sim soak mutants clean

@@ -53,6 +53,9 @@
 #include "compat.h"
 #include "lazy_tscdeadline.h"
 
+#define CREATE_TRACE_POINTS
+#include "lazy_tscdeadline_trace.h"
+
 /*
  * TSC ticks per tick of the clock event device: its frequency, in Hz, has to
  * fit 32 bits.
@@ -301,13 +304,15 @@ static int lazy_tscdeadline_set_next_event(unsigned long delta,
 {
 	struct lazy_tscdeadline_cpu *lc = lazy_tscdeadline_of(dev);
 	bool replaces = lc->waiting;
-	u64 last = lc->deadline;
+	u64 armed = READ_ONCE(lc->record->armed);
+	u64 last = lc->deadline, traps = lc->traps;
 	u64 now = rdtsc();
 
 	lc->programmed++;
 	lc->deadline = now + (u64)delta * LAZY_TSC_DIVISOR;
 	lc->waiting = true;
 	lazy_tscdeadline_program(lc, lc->deadline, now);
+	trace_lazy_tscdeadline_program(now, lc->deadline, armed, lc->traps != traps);
 	if (replaces)
 		lazy_tscdeadline_dropped(lc, last);
 	return 0;
@@ -330,11 +335,15 @@ static bool lazy_tscdeadline_drop_pending(struct lazy_tscdeadline_cpu *lc)
 /* Nothing is wanted any more; @leave: the host need not know at once. */
 static void lazy_tscdeadline_cancel(struct lazy_tscdeadline_cpu *lc, bool leave)
 {
+	u64 armed = READ_ONCE(lc->record->armed), traps = lc->cancel_traps;
+	u64 now = rdtsc();
+
 	lc->cancelled++;
 	if (lazy_tscdeadline_drop_pending(lc) || !leave) {
 		lc->cancel_traps++;
 		lazy_tscdeadline_write(lc, 0);
 	}
+	trace_lazy_tscdeadline_program(now, 0, armed, lc->cancel_traps != traps);
 	if (lc->waiting)
 		lazy_tscdeadline_dropped(lc, lc->deadline);
 	lc->waiting = false;
