@@ -19,7 +19,6 @@ Usage: make TARGET [VARIABLE=VALUE]...
           for parts, see benchmarks/bench -h)
   soak    timers for SOAK minutes (20) while CPUs come and go, next to random
           operations
-
   sim     what the policies cost for up to 100,000 vCPUs: a simulation
           (SIM='-n 100000 -t 2 -r fleet' for parts, see build/sim/sim -h)
   mutants take out essential parts one by one: do the tests notice? (an hour)
