@@ -184,13 +184,13 @@ counts()
 }
 
 # modes: have timers run; print "lazy" for each CPU for which a tenth of the
-# deadlines or more needed no trap, else "plain".
+# deadlines or more needed no trap, else "plain".  Were all timers right?
 modes()
 {
 	for cpu in $(cpus); do
 		counts "$cpu" >"/tmp/before.$cpu"
 	done
-	timer_check -n 200 >/tmp/modes.log || cat /tmp/modes.log >&2
+	timer_check -n 200 >/tmp/modes.log 2>&1 || return 1
 	for cpu in $(cpus); do
 		counts "$cpu" | cat "/tmp/before.$cpu" - | awk -v cpu="$cpu" '
 			NR == 1 { programmed = $1; trapped = $2 }
@@ -202,10 +202,14 @@ modes()
 	done
 }
 
-# all_are lazy|plain: show what they are; are all CPUs like that?
+# all_are lazy|plain: show what they are; are all CPUs like that?  2: a timer was
+# not right.
 all_are()
 {
-	modes >/tmp/modes
+	if ! modes >/tmp/modes; then
+		cat /tmp/modes.log
+		return 2
+	fi
 	sed 's/^/CPU /' /tmp/modes
 	! grep -qv "^[0-9]* $1 " /tmp/modes
 }
@@ -214,10 +218,14 @@ all_are()
 all_become()
 {
 	for round in $(seq 50); do
-		if all_are "$1"; then
+		all_are "$1"
+		case $? in
+		0)
 			echo "# all CPUs are $1 in round $round" >&3
-			return
-		fi
+			return 0
+			;;
+		2) return 1 ;;
+		esac
 		sleep 1
 	done
 	return 1
