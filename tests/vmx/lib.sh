@@ -68,7 +68,7 @@ vmx_iso()
 	# Under Bochs, unpacking takes longer than reading.
 	LAB_COMPRESS="lz4 -lq" vmx_initramfs "$cd/boot/l1.cpio" "$@"
 	cat >"$cd/boot/grub/grub.cfg" <<-EOT
-		linux /boot/vmlinuz console=ttyS0,115200 mitigations=off
+		linux /boot/vmlinuz console=ttyS0,115200 quiet mitigations=off
 		initrd /boot/l1.cpio
 		boot
 	EOT
@@ -89,7 +89,7 @@ vmx_boot()
 	sed -e "s,@DIR@,$out,g" -e "s,@ISO@,$iso,g" -e "s,@CPUS@,${VMX_CPUS:-1},g" \
 		-e "s,@SEED@,${VMX_SEED:=$(date +%s)},g" "$VMX/bochsrc" >"$work/bochsrc"
 	echo c >"$work/debugger"
-	nice -n 5 timeout -k 10 "$timeout" bochs -q -f "$work/bochsrc" -rc "$work/debugger" \
+	timeout -k 10 "$timeout" bochs -q -f "$work/bochsrc" -rc "$work/debugger" \
 		>"$out/bochs.out" 2>&1 </dev/null &
 	bochs=$!
 	while kill -0 $bochs 2>/dev/null; do
