@@ -5,7 +5,7 @@
 # Source it; it sources the lab's functions, too.  Callers set
 #
 #	out		where logs and results go
-#	VMX_SEED, VMX_CPUS	see vmx_boot
+#	VMX_SEED, VMX_CPUS, VMX_MIPS	see vmx_boot
 #
 # shellcheck disable=SC2154 # out
 
@@ -79,7 +79,8 @@ vmx_iso()
 # vmx_boot ISO TIMEOUT [PROGRESS]: run Bochs until L1 has switched itself off, or
 # is beyond hope; call PROGRESS now and then.  VMX_SEED is the time of day at
 # which the emulated machine is switched on, in seconds since 1970, and the only
-# thing that differs between two runs.  Leaves $out/console and $out/results.
+# thing that differs between two runs; VMX_MIPS is how many million instructions
+# the CPU executes in a second of its time (default: 100).  Leaves $out/console and $out/results.
 vmx_boot()
 {
 	local iso=$1 timeout=$2 progress=${3:-:}
@@ -87,6 +88,7 @@ vmx_boot()
 	: >"$out/results"
 	: >"$out/console"
 	sed -e "s,@DIR@,$out,g" -e "s,@ISO@,$iso,g" -e "s,@CPUS@,${VMX_CPUS:-1},g" \
+		-e "s,@MIPS@,${VMX_MIPS:-100},g" \
 		-e "s,@SEED@,${VMX_SEED:=$(date +%s)},g" "$VMX/bochsrc" >"$work/bochsrc"
 	echo c >"$work/debugger"
 	timeout -k 10 "$timeout" bochs -q -f "$work/bochsrc" -rc "$work/debugger" \
