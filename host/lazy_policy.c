@@ -112,17 +112,19 @@ static void lazy_stream_period(struct lazy_stream *stream, u64 deadline)
 		stream->base = deadline;
 }
 
-/* Is @deadline the beat that the stream expects? */
-static bool lazy_stream_hit(const struct lazy_policy *policy,
-			    struct lazy_stream *stream, u64 deadline)
+/* How far is @deadline from the beat that the stream expects; U64_MAX: too far */
+static u64 lazy_stream_off(const struct lazy_policy *policy,
+			   struct lazy_stream *stream, u64 deadline)
 {
 	u64 off;
 
 	lazy_stream_advance(policy, stream, deadline);
 	off = lazy_distance(deadline, stream->next);
-	if (off > lazy_tolerance(policy, stream->period))
-		return false;
+	return off <= lazy_tolerance(policy, stream->period) ? off : ~0ULL;
+}
 
+static void lazy_stream_hit(struct lazy_stream *stream, u64 deadline, u64 off)
+{
 	stream->jitter += ((s64)off - (s64)stream->jitter) / 8;
 	if (deadline < stream->next)
 		stream->next = deadline;
@@ -132,7 +134,31 @@ static bool lazy_stream_hit(const struct lazy_policy *policy,
 	stream->next += stream->period;
 	stream->backoff = 0;
 	lazy_score_raise(stream, LAZY_SCORE_BEAT);
-	return true;
+}
+
+/*
+ * The stream whose beat @deadline is, counted from 1; 0: none.  The nearest one
+ * alone: if each rhythm that is not too far off took it for its own, the ticks
+ * and a faster rhythm beside them would keep alive rhythms that do not exist.
+ */
+static u32 lazy_stream_find(struct lazy_policy *policy, u64 deadline, u64 *off)
+{
+	u32 i, found = 0;
+
+	*off = ~0ULL;
+	for (i = 0; i < LAZY_STREAMS; i++) {
+		struct lazy_stream *stream = &policy->stream[i];
+		u64 this;
+
+		if (!stream->period)
+			continue;
+		this = lazy_stream_off(policy, stream, deadline);
+		if (this < *off) {
+			*off = this;
+			found = i + 1;
+		}
+	}
+	return found;
 }
 
 static u64 lazy_history(const struct lazy_policy *policy, u32 age)
@@ -219,31 +245,28 @@ void lazy_policy_init(struct lazy_policy *policy, enum lazy_policy_mode mode,
  */
 void lazy_policy_delivered(struct lazy_policy *policy, u64 deadline)
 {
-	bool known = false;
-	u32 i;
+	u32 found;
+	u64 off;
 
 	if (policy->mode != LAZY_POLICY_PREDICT)
 		return;
 
-	if (policy->seen && deadline <= lazy_history(policy, 0)) {
-		/* The guest's TSC was set back: nothing learned holds. */
+	/* The guest's TSC was set back: nothing learned holds. */
+	if (deadline <= policy->last)
 		lazy_policy_init(policy, policy->mode, policy->khz);
-	}
-	for (i = 0; i < LAZY_STREAMS; i++) {
-		struct lazy_stream *stream = &policy->stream[i];
+	policy->last = deadline;
 
-		if (!stream->period || !lazy_stream_hit(policy, stream, deadline))
-			continue;
-		known = true;
-		if (policy->guess == i + 1)
+	found = lazy_stream_find(policy, deadline, &off);
+	if (found) {
+		lazy_stream_hit(&policy->stream[found - 1], deadline, off);
+		if (policy->guess == found)
 			policy->hits++;
-	}
-	if (!known) {
+	} else {
 		policy->misses++;
 		lazy_stream_detect(policy, deadline);
+		policy->history[policy->seen++ % LAZY_HISTORY] = deadline;
 	}
 	policy->guess = 0;
-	policy->history[policy->seen++ % LAZY_HISTORY] = deadline;
 }
 
 /**

@@ -61,8 +61,9 @@ struct lazy_stream {
  * @mode: exact or predict
  * @khz: frequency of the guest's TSC
  * @stream: known rhythms
- * @history: the last delivered deadlines, a ring
+ * @history: the last delivered deadlines that belong to no known rhythm, a ring
  * @seen: how many there have been
+ * @last: the last delivered deadline
  * @guess: stream whose beat is armed, counted from 1; 0: none
  * @hits: beats that were armed before the guest asked and were wanted
  * @misses: delivered deadlines that belong to no known rhythm
@@ -75,6 +76,7 @@ struct lazy_policy {
 	u64 history[LAZY_HISTORY];
 	u32 seen;
 	u32 guess;
+	u64 last;
 	u64 hits;
 	u64 misses;
 	u64 wasted;
