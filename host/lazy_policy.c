@@ -21,6 +21,10 @@
 #define LAZY_TOLERANCE		16
 #define LAZY_TOLERANCE_MAX_US	250
 
+/* The same for a trusted rhythm: so many times its jitter, and a little more */
+#define LAZY_JITTERS		8
+#define LAZY_TOLERANCE_MIN_US	5
+
 /*
  * Beats come late by the guest's jitter, hardly ever early: expect the next one
  * where the earliest of them came, and forget these slowly.
@@ -112,6 +116,21 @@ static void lazy_stream_period(struct lazy_stream *stream, u64 deadline)
 		stream->base = deadline;
 }
 
+/*
+ * How far from where it is expected a beat of this stream may be.  One that is
+ * known well is not the next best deadline beside it.
+ */
+static u64 lazy_stream_tolerance(const struct lazy_policy *policy,
+				 const struct lazy_stream *stream)
+{
+	u64 tolerance = lazy_tolerance(policy, stream->period);
+
+	if (stream->score < LAZY_SCORE_TRUST)
+		return tolerance;
+	return lazy_min(tolerance, (u64)stream->jitter * LAZY_JITTERS +
+			lazy_us(policy, LAZY_TOLERANCE_MIN_US));
+}
+
 /* How far is @deadline from the beat that the stream expects; U64_MAX: too far */
 static u64 lazy_stream_off(const struct lazy_policy *policy,
 			   struct lazy_stream *stream, u64 deadline)
@@ -120,7 +139,7 @@ static u64 lazy_stream_off(const struct lazy_policy *policy,
 
 	lazy_stream_advance(policy, stream, deadline);
 	off = lazy_distance(deadline, stream->next);
-	return off <= lazy_tolerance(policy, stream->period) ? off : ~0ULL;
+	return off <= lazy_stream_tolerance(policy, stream) ? off : ~0ULL;
 }
 
 static void lazy_stream_hit(struct lazy_stream *stream, u64 deadline, u64 off)
