@@ -78,9 +78,9 @@ vmx_iso()
 
 # vmx_boot ISO TIMEOUT [PROGRESS]: run Bochs until L1 has switched itself off, or
 # is beyond hope; call PROGRESS now and then.  VMX_SEED is the time of day at
-# which the emulated machine is switched on, in seconds since 1970, and the only
-# thing that differs between two runs; VMX_MIPS is how many million instructions
-# the CPU executes in a second of its time (default: 100).  Leaves $out/console and $out/results.
+# which the emulated machine is switched on, in seconds since 1970; VMX_MIPS is how
+# many million instructions the CPU executes in a second of its time (default: 100).
+# Leaves $out/console and $out/results.
 vmx_boot()
 {
 	local iso=$1 timeout=$2 progress=${3:-:}
