@@ -18,6 +18,10 @@ Usage: make TARGET [VARIABLE=VALUE]...
   bench   compare the modes on all workloads (an hour; BENCH='-r 1 -w tcp_rr'
           for parts, see benchmarks/bench -h)
   demo LAB=vmx, bench LAB=vmx  the same on Intel's path, in instruction time
+  soak    timers for SOAK minutes (20) while CPUs come and go, next to random
+          operations
+  sim     what the policies cost for up to 100,000 vCPUs: a simulation
+          (SIM='-n 100000 -t 2 -r fleet' for parts, see build/sim/sim -h)
   mutants take out essential parts one by one: do the tests notice? (an hour)
 
   setup   install the Debian packages that are needed, unpack kernels
@@ -89,6 +93,19 @@ bench: setup
 	@$(MAKE) --no-print-directory guest tests
 	@benchmarks/bench $(BENCH)
 
+SOAK ?= 20
+
+soak: setup
+	@$(MAKE) --no-print-directory host
+	@$(MAKE) --no-print-directory guest tests
+	SOAK=$(SOAK) prove --timer --failures --verbose --exec '' tests/lab/run :: soak
+
+SIM	= benchmarks/traces/*.trace
+
+sim:
+	@$(MAKE) --no-print-directory -C benchmarks/sim
+	@$(BUILD)/sim/sim -f benchmarks/rhythms.tbl $(SIM)
+
 mutants: setup
 	@$(MAKE) --no-print-directory host
 	@$(MAKE) --no-print-directory guest tests
@@ -97,4 +114,4 @@ mutants: setup
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: help setup host guest tests check check-vmx demo bench mutants clean
+.PHONY: help setup host guest tests check check-vmx demo bench sim soak mutants clean

@@ -53,6 +53,9 @@
 #include "compat.h"
 #include "lazy_tscdeadline.h"
 
+#define CREATE_TRACE_POINTS
+#include "lazy_tscdeadline_trace.h"
+
 /*
  * TSC ticks per tick of the clock event device: its frequency, in Hz, has to
  * fit 32 bits.
@@ -87,6 +90,7 @@ MODULE_PARM_DESC(enable, "use the lazy TSC deadline if the host offers it (defau
  * @deadline: TSC value that the tick core wants, or wanted last; 0: none
  * @attached: @dev has been registered and was not given back
  * @sharing: the host has accepted the record; else every deadline is written
+ * @refused: the host has not accepted it, but another one may, after a migration
  * @waiting: the interrupt for @deadline has yet to come
  * @crossing: a deadline was replaced when its interrupt may have been on its way
  * @timer_ready: LVTT is set up for @dev
@@ -109,6 +113,7 @@ struct lazy_tscdeadline_cpu {
 	u64 deadline;
 	bool attached;
 	bool sharing;
+	bool refused;
 	bool waiting;
 	bool crossing;
 	bool timer_ready;
@@ -186,6 +191,7 @@ static int lazy_tscdeadline_share(struct lazy_tscdeadline_cpu *lc)
 	lc->misses = 0;
 	lc->sharing = !wrmsrl_safe(MSR_KVM_LAZY_TSCDEADLINE,
 				   __pa(lc->record) | LAZY_TSCDEADLINE_MSR_ENABLED);
+	lc->refused = !lc->sharing;
 	if (lc->waiting) {
 		WRITE_ONCE(lc->record->pending, lc->deadline);
 		lazy_tscdeadline_write(lc, lc->deadline);
@@ -204,6 +210,7 @@ static int lazy_tscdeadline_share(struct lazy_tscdeadline_cpu *lc)
  */
 static void lazy_tscdeadline_stop(struct lazy_tscdeadline_cpu *lc)
 {
+	lc->refused = false;
 	if (!lc->sharing)
 		return;
 
@@ -218,11 +225,13 @@ static void lazy_tscdeadline_stop(struct lazy_tscdeadline_cpu *lc)
  * look before the deadline.  It need not promise that for a deadline that is
  * about to pass, so these do not count.  A host that never does has lost the
  * record (migration, loadvm, reset) or has given it up; what it left in "armed"
- * may be anything then.
+ * may be anything then.  One that refused may have been replaced by one that does
+ * not: ask again from time to time.
  */
 static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc)
 {
 	u64 armed = READ_ONCE(lc->record->armed);
+	bool refused = lc->refused;
 	u64 now = rdtsc();
 
 	if (likely(armed > now && armed <= lc->deadline)) {
@@ -237,8 +246,9 @@ static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc)
 
 	lc->heal_next = jiffies + lc->heal_delay;
 	lc->heal_delay = min_t(unsigned long, 2 * lc->heal_delay, LAZY_HEAL_MAX);
-	lc->reenabled++;
-	if (lazy_tscdeadline_share(lc))
+	if (!lazy_tscdeadline_share(lc))
+		lc->reenabled++;
+	else if (!refused)
 		irq_work_queue(&lazy_refusal);
 }
 
@@ -285,7 +295,7 @@ static void lazy_tscdeadline_program(struct lazy_tscdeadline_cpu *lc, u64 deadli
 
 	lc->traps++;
 	lazy_tscdeadline_write(lc, deadline);
-	if (likely(lc->sharing))
+	if (likely(lc->sharing) || lc->refused)
 		lazy_tscdeadline_check_host(lc);
 }
 
@@ -294,13 +304,15 @@ static int lazy_tscdeadline_set_next_event(unsigned long delta,
 {
 	struct lazy_tscdeadline_cpu *lc = lazy_tscdeadline_of(dev);
 	bool replaces = lc->waiting;
-	u64 last = lc->deadline;
+	u64 armed = READ_ONCE(lc->record->armed);
+	u64 last = lc->deadline, traps = lc->traps;
 	u64 now = rdtsc();
 
 	lc->programmed++;
 	lc->deadline = now + (u64)delta * LAZY_TSC_DIVISOR;
 	lc->waiting = true;
 	lazy_tscdeadline_program(lc, lc->deadline, now);
+	trace_lazy_tscdeadline_program(now, lc->deadline, armed, lc->traps != traps);
 	if (replaces)
 		lazy_tscdeadline_dropped(lc, last);
 	return 0;
@@ -323,11 +335,15 @@ static bool lazy_tscdeadline_drop_pending(struct lazy_tscdeadline_cpu *lc)
 /* Nothing is wanted any more; @leave: the host need not know at once. */
 static void lazy_tscdeadline_cancel(struct lazy_tscdeadline_cpu *lc, bool leave)
 {
+	u64 armed = READ_ONCE(lc->record->armed), traps = lc->cancel_traps;
+	u64 now = rdtsc();
+
 	lc->cancelled++;
 	if (lazy_tscdeadline_drop_pending(lc) || !leave) {
 		lc->cancel_traps++;
 		lazy_tscdeadline_write(lc, 0);
 	}
+	trace_lazy_tscdeadline_program(now, 0, armed, lc->cancel_traps != traps);
 	if (lc->waiting)
 		lazy_tscdeadline_dropped(lc, lc->deadline);
 	lc->waiting = false;

@@ -21,9 +21,12 @@
 #define LAZY_TOLERANCE		16
 #define LAZY_TOLERANCE_MAX_US	250
 
-/* The same for a trusted rhythm: so many times its jitter, and a little more */
-#define LAZY_JITTERS		8
-#define LAZY_TOLERANCE_MIN_US	5
+/*
+ * Streams may be closer to each other than that.  A deadline belongs to the
+ * nearest, and to those that are no further away by more than this; and a beat
+ * that the guest has asked for is this close, in addition to what is usual.
+ */
+#define LAZY_SLACK_US		20
 
 /*
  * Beats come late by the guest's jitter, hardly ever early: expect the next one
@@ -72,6 +75,41 @@ static u64 lazy_tolerance(const struct lazy_policy *policy, u64 period)
 			lazy_us(policy, LAZY_TOLERANCE_MAX_US));
 }
 
+/* How far from its beat is a deadline that is meant for it? */
+static u64 lazy_spread(const struct lazy_policy *policy,
+		       const struct lazy_stream *stream)
+{
+	return lazy_min(lazy_tolerance(policy, stream->period),
+			4 * (u64)stream->jitter + lazy_us(policy, LAZY_SLACK_US));
+}
+
+/* The distance from @deadline of the beat that is nearest to it */
+static u64 lazy_nearest(const struct lazy_policy *policy, u64 deadline)
+{
+	u64 nearest = ~0ULL;
+	int i;
+
+	for (i = 0; i < LAZY_STREAMS; i++)
+		if (policy->stream[i].period)
+			nearest = lazy_min(nearest,
+					   lazy_distance(deadline, policy->stream[i].next));
+	return nearest;
+}
+
+/* Is @deadline the beat that the stream expects, rather than another's? */
+static bool lazy_stream_expects(const struct lazy_policy *policy,
+				const struct lazy_stream *stream, u64 deadline,
+				u64 nearest)
+{
+	u64 off = lazy_distance(deadline, stream->next), limit;
+
+	if (!stream->period)
+		return false;
+	limit = stream->score < LAZY_SCORE_TRUST ?
+		lazy_tolerance(policy, stream->period) : lazy_spread(policy, stream);
+	return off <= limit && off <= nearest + lazy_us(policy, LAZY_SLACK_US);
+}
+
 /* When the guest is to find a look promised for the stream's next beat */
 static u64 lazy_beat(const struct lazy_stream *stream)
 {
@@ -101,49 +139,26 @@ static void lazy_stream_advance(const struct lazy_policy *policy,
 		return;
 	passed = div64_u64(deadline - late - 1, stream->period) + 1;
 	stream->next += passed * stream->period;
+	stream->beats += passed;
 	lazy_score_lower(stream, passed);
 }
 
+/* Counted, not computed from the period, which may be wrong as yet */
 static void lazy_stream_period(struct lazy_stream *stream, u64 deadline)
 {
-	u64 beats = div64_u64(deadline - stream->base + stream->period / 2,
-			      stream->period);
-
-	if (!beats)
-		return;
-	stream->period = div64_u64(deadline - stream->base, beats);
-	if (beats > LAZY_BEATS_MAX)
+	stream->beats++;
+	stream->period = div64_u64(deadline - stream->base, stream->beats);
+	if (stream->beats > LAZY_BEATS_MAX) {
 		stream->base = deadline;
+		stream->beats = 0;
+	}
 }
 
-/*
- * How far from where it is expected a beat of this stream may be.  One that is
- * known well is not the next best deadline beside it.
- */
-static u64 lazy_stream_tolerance(const struct lazy_policy *policy,
-				 const struct lazy_stream *stream)
+/* @deadline is the beat that the stream expects: the next is a period later. */
+static void lazy_stream_hit(struct lazy_stream *stream, u64 deadline, u8 raise)
 {
-	u64 tolerance = lazy_tolerance(policy, stream->period);
+	u64 off = lazy_distance(deadline, stream->next);
 
-	if (stream->score < LAZY_SCORE_TRUST)
-		return tolerance;
-	return lazy_min(tolerance, (u64)stream->jitter * LAZY_JITTERS +
-			lazy_us(policy, LAZY_TOLERANCE_MIN_US));
-}
-
-/* How far is @deadline from the beat that the stream expects; U64_MAX: too far */
-static u64 lazy_stream_off(const struct lazy_policy *policy,
-			   struct lazy_stream *stream, u64 deadline)
-{
-	u64 off;
-
-	lazy_stream_advance(policy, stream, deadline);
-	off = lazy_distance(deadline, stream->next);
-	return off <= lazy_stream_tolerance(policy, stream) ? off : ~0ULL;
-}
-
-static void lazy_stream_hit(struct lazy_stream *stream, u64 deadline, u64 off)
-{
 	stream->jitter += ((s64)off - (s64)stream->jitter) / 8;
 	if (deadline < stream->next)
 		stream->next = deadline;
@@ -152,32 +167,7 @@ static void lazy_stream_hit(struct lazy_stream *stream, u64 deadline, u64 off)
 	lazy_stream_period(stream, deadline);
 	stream->next += stream->period;
 	stream->backoff = 0;
-	lazy_score_raise(stream, LAZY_SCORE_BEAT);
-}
-
-/*
- * The stream whose beat @deadline is, counted from 1; 0: none.  The nearest one
- * alone: if each rhythm that is not too far off took it for its own, the ticks
- * and a faster rhythm beside them would keep alive rhythms that do not exist.
- */
-static u32 lazy_stream_find(struct lazy_policy *policy, u64 deadline, u64 *off)
-{
-	u32 i, found = 0;
-
-	*off = ~0ULL;
-	for (i = 0; i < LAZY_STREAMS; i++) {
-		struct lazy_stream *stream = &policy->stream[i];
-		u64 this;
-
-		if (!stream->period)
-			continue;
-		this = lazy_stream_off(policy, stream, deadline);
-		if (this < *off) {
-			*off = this;
-			found = i + 1;
-		}
-	}
-	return found;
+	lazy_score_raise(stream, raise);
 }
 
 static u64 lazy_history(const struct lazy_policy *policy, u32 age)
@@ -185,17 +175,19 @@ static u64 lazy_history(const struct lazy_policy *policy, u32 age)
 	return policy->history[(policy->seen - 1 - age) % LAZY_HISTORY];
 }
 
-/* Is there an older deadline that lies as far before @middle as @deadline after? */
+/*
+ * Is there an older deadline that lies as far before @middle as @deadline after,
+ * give or take @tolerance?
+ */
 static u64 lazy_history_third(const struct lazy_policy *policy, u32 from,
-			      u64 middle, u64 period)
+			      u64 middle, u64 period, u64 tolerance)
 {
 	u32 age, known = lazy_min(policy->seen, LAZY_HISTORY);
 
 	for (age = from; age < known; age++) {
 		u64 first = lazy_history(policy, age);
 
-		if (lazy_distance(middle - first, period) <=
-		    lazy_tolerance(policy, period))
+		if (lazy_distance(middle - first, period) <= tolerance)
 			return first;
 	}
 	return 0;
@@ -212,12 +204,13 @@ static void lazy_stream_create(struct lazy_policy *policy, u64 first, u64 last)
 	memset(stream, 0, sizeof(*stream));
 	stream->period = (last - first) / 2;
 	stream->base = first;
+	stream->beats = 2;
 	stream->next = last + stream->period;
 	stream->score = LAZY_SCORE_NEW;
 }
 
 /* Three deadlines at equal distances are the beginning of a rhythm. */
-static void lazy_stream_detect(struct lazy_policy *policy, u64 deadline)
+static bool lazy_stream_detect(struct lazy_policy *policy, u64 deadline, u64 limit)
 {
 	u32 age, known = lazy_min(policy->seen, LAZY_HISTORY);
 
@@ -227,15 +220,17 @@ static void lazy_stream_detect(struct lazy_policy *policy, u64 deadline)
 
 		if (middle >= deadline ||
 		    period > lazy_us(policy, LAZY_PERIOD_MAX_US))
-			return;
+			return false;
 		if (period < lazy_us(policy, LAZY_PERIOD_MIN_US))
 			continue;
-		first = lazy_history_third(policy, age + 1, middle, period);
+		first = lazy_history_third(policy, age + 1, middle, period,
+					   lazy_min(limit, lazy_tolerance(policy, period)));
 		if (first) {
 			lazy_stream_create(policy, first, deadline);
-			return;
+			return true;
 		}
 	}
+	return false;
 }
 
 /**
@@ -257,6 +252,45 @@ void lazy_policy_init(struct lazy_policy *policy, enum lazy_policy_mode mode,
 	policy->wasted = wasted;
 }
 
+/*
+ * The time of a deadline has come: is it a beat of known rhythms, or does it
+ * show a new one?
+ */
+static void lazy_policy_observe(struct lazy_policy *policy, u64 deadline, u8 raise)
+{
+	bool known = false, hit = false;
+	u64 nearest;
+	u32 i;
+
+	for (i = 0; i < LAZY_STREAMS; i++)
+		if (policy->stream[i].period)
+			lazy_stream_advance(policy, &policy->stream[i], deadline);
+	nearest = lazy_nearest(policy, deadline);
+	for (i = 0; i < LAZY_STREAMS; i++) {
+		struct lazy_stream *stream = &policy->stream[i];
+
+		if (!lazy_stream_expects(policy, stream, deadline, nearest))
+			continue;
+		lazy_stream_hit(stream, deadline, raise);
+		known = true;
+		hit |= policy->guess == i + 1;
+	}
+	/* What fits well first: among mixed rhythms, a lot fits a little. */
+	if (!known && !lazy_stream_detect(policy, deadline, lazy_us(policy, LAZY_SLACK_US)))
+		lazy_stream_detect(policy, deadline, ~0ULL);
+	policy->hits += hit;
+	policy->misses += !known;
+	policy->history[policy->seen++ % LAZY_HISTORY] = deadline;
+}
+
+/* Has that time been observed already, with another deadline of the same beat? */
+static bool lazy_policy_observed(const struct lazy_policy *policy, u64 deadline)
+{
+	return policy->seen &&
+	       lazy_distance(deadline, lazy_history(policy, 0)) <
+	       lazy_us(policy, LAZY_PERIOD_MIN_US) / 2;
+}
+
 /**
  * lazy_policy_delivered - a deadline was delivered to the guest
  * @policy: of one vCPU
@@ -264,28 +298,17 @@ void lazy_policy_init(struct lazy_policy *policy, enum lazy_policy_mode mode,
  */
 void lazy_policy_delivered(struct lazy_policy *policy, u64 deadline)
 {
-	u32 found;
-	u64 off;
-
 	if (policy->mode != LAZY_POLICY_PREDICT)
 		return;
 
-	/* The guest's TSC was set back: nothing learned holds. */
-	if (deadline <= policy->last)
-		lazy_policy_init(policy, policy->mode, policy->khz);
-	policy->last = deadline;
-
-	found = lazy_stream_find(policy, deadline, &off);
-	if (found) {
-		lazy_stream_hit(&policy->stream[found - 1], deadline, off);
-		if (policy->guess == found)
-			policy->hits++;
-	} else {
-		policy->misses++;
-		lazy_stream_detect(policy, deadline);
-		policy->history[policy->seen++ % LAZY_HISTORY] = deadline;
+	if (!lazy_policy_observed(policy, deadline)) {
+		/* The guest's TSC was set back: nothing learned holds. */
+		if (policy->seen && deadline < lazy_history(policy, 0))
+			lazy_policy_init(policy, policy->mode, policy->khz);
+		lazy_policy_observe(policy, deadline, LAZY_SCORE_BEAT);
 	}
 	policy->guess = 0;
+	policy->asked = 0;
 }
 
 /**
@@ -293,11 +316,13 @@ void lazy_policy_delivered(struct lazy_policy *policy, u64 deadline)
  * @policy: of one vCPU
  * @deadline: what it wants
  *
- * One that belongs to a known rhythm shows that this goes on, at most once for
- * each beat.
+ * If it is the next beat of a known rhythm, that goes on; this counts once for
+ * each beat.  Others say nothing about a rhythm: a guest that halts wants to be
+ * woken up much later, and yet has its tick again a moment after that.
  */
 void lazy_policy_wanted(struct lazy_policy *policy, u64 deadline)
 {
+	u64 nearest = lazy_nearest(policy, deadline);
 	int i;
 
 	if (policy->mode != LAZY_POLICY_PREDICT)
@@ -307,15 +332,12 @@ void lazy_policy_wanted(struct lazy_policy *policy, u64 deadline)
 	for (i = 0; i < LAZY_STREAMS; i++) {
 		struct lazy_stream *stream = &policy->stream[i];
 
-		if (!stream->period)
-			continue;
-		lazy_stream_advance(policy, stream, deadline);
-		if (lazy_distance(deadline, stream->next) >
-		    lazy_tolerance(policy, stream->period) ||
+		if (!lazy_stream_expects(policy, stream, deadline, nearest) ||
 		    lazy_distance(deadline, stream->credited) <
 		    stream->period / 2)
 			continue;
 		stream->credited = deadline;
+		stream->next = lazy_min(stream->next, deadline);
 		stream->backoff = 0;
 		lazy_score_raise(stream, LAZY_SCORE_WANTED);
 	}
@@ -332,15 +354,24 @@ void lazy_policy_wanted(struct lazy_policy *policy, u64 deadline)
 void lazy_policy_looked(struct lazy_policy *policy, u64 wanted, bool active)
 {
 	struct lazy_stream *stream;
+	u64 asked = policy->asked;
 
+	/*
+	 * The guest had asked for this, and then for something else: it halts
+	 * between two beats of its tick, which is no end of the rhythm.
+	 */
+	policy->asked = 0;
+	if (asked && !lazy_policy_observed(policy, asked) &&
+	    (!policy->seen || asked > lazy_history(policy, 0)))
+		lazy_policy_observe(policy, asked, LAZY_SCORE_WANTED);
 	if (!policy->guess)
 		return;
 	stream = &policy->stream[policy->guess - 1];
-	if (wanted && wanted <= stream->next +
-			       lazy_tolerance(policy, stream->period))
+	if (wanted && wanted <= stream->next + lazy_spread(policy, stream))
 		return;
 	policy->wasted++;
 	stream->next += stream->period << stream->backoff;
+	stream->beats += 1ULL << stream->backoff;
 	if (active) {
 		stream->backoff = 0;
 		lazy_score_lower(stream, LAZY_SCORE_ACTIVE);
@@ -358,8 +389,8 @@ void lazy_policy_looked(struct lazy_policy *policy, u64 wanted, bool active)
  * @advance: how long before that the timer fires
  *
  * A guess is made so that the timer fires, and a look is promised to the guest,
- * when the earliest beats came: later ones need no trap, and those that are
- * later by less than @advance no second look.
+ * half of @advance before the earliest beats came: later ones need no trap, and
+ * those that are later than that by less than @advance no second look.
  *
  * Return: @wanted, or an earlier beat that is trusted; 0: disarm.
  */
@@ -369,27 +400,32 @@ u64 lazy_policy_arm(struct lazy_policy *policy, u64 now, u64 wanted, u64 advance
 	u32 i;
 
 	policy->guess = 0;
-	if (policy->mode != LAZY_POLICY_PREDICT || (wanted && wanted <= soon))
+	policy->asked = 0;
+	if (policy->mode != LAZY_POLICY_PREDICT)
+		return wanted;
+	policy->asked = wanted;
+	if (wanted && wanted <= soon)
 		return wanted;
 
 	for (i = 0; i < LAZY_STREAMS; i++) {
 		struct lazy_stream *stream = &policy->stream[i];
 		u64 beat;
 
-		if (!stream->period || stream->score < LAZY_SCORE_TRUST)
+		if (!stream->period)
 			continue;
 		lazy_stream_advance(policy, stream, now);
 		if (stream->score < LAZY_SCORE_TRUST)
 			continue;
-		beat = lazy_beat(stream) + advance;
+		beat = lazy_beat(stream) + advance - advance / 2;
 		if (beat <= soon)
 			beat += stream->period;
 		/* A beat that the guest has asked for itself is no guess. */
-		if (wanted && beat + lazy_tolerance(policy, stream->period) >= wanted)
+		if (wanted && beat + lazy_spread(policy, stream) >= wanted)
 			continue;
 		if (!best || beat < best) {
 			best = beat;
 			policy->guess = i + 1;
+			policy->asked = 0;
 		}
 	}
 	return best;

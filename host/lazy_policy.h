@@ -41,6 +41,7 @@ enum lazy_policy_mode {
  * @period: between two beats; 0: unused
  * @next: where the next beat is expected, by the earliest of the recent ones
  * @base: an early beat; @period is the mean distance since
+ * @beats: how many there have been since @base, missed ones included
  * @jitter: how far beats are from where they were expected, a running mean
  * @score: confidence, 0 to LAZY_SCORE_MAX
  * @backoff: looks in a row that found the guest asleep
@@ -50,6 +51,7 @@ struct lazy_stream {
 	u64 period;
 	u64 next;
 	u64 base;
+	u64 beats;
 	u32 jitter;
 	u8 score;
 	u8 backoff;
@@ -61,10 +63,10 @@ struct lazy_stream {
  * @mode: exact or predict
  * @khz: frequency of the guest's TSC
  * @stream: known rhythms
- * @history: the last delivered deadlines that belong to no known rhythm, a ring
+ * @history: the last delivered deadlines, a ring
  * @seen: how many there have been
- * @last: the last delivered deadline
  * @guess: stream whose beat is armed, counted from 1; 0: none
+ * @asked: what is armed because the guest wants it; 0: nothing, or a guess
  * @hits: beats that were armed before the guest asked and were wanted
  * @misses: delivered deadlines that belong to no known rhythm
  * @wasted: looks for a beat that nobody wanted
@@ -76,7 +78,7 @@ struct lazy_policy {
 	u64 history[LAZY_HISTORY];
 	u32 seen;
 	u32 guess;
-	u64 last;
+	u64 asked;
 	u64 hits;
 	u64 misses;
 	u64 wasted;

@@ -91,10 +91,12 @@ lab_accel()
 	fi
 }
 
-# lab_splat FILE...: print the lines with which a kernel complained.
+# lab_splat FILE...: print the lines with which a kernel complained.  A crash that
+# was asked for is none, up to where the crash kernel is up.
 lab_splat()
 {
-	grep -aEh -m 3 "$LAB_SPLAT" "$@" 2>/dev/null | tr -d '\r'
+	sed -s '/sysrq: Trigger a crash/,/lab: job .* begins/d' "$@" 2>/dev/null |
+		grep -aE -m 3 "$LAB_SPLAT" | tr -d '\r'
 }
 
 # lab_read FILE: the lines of a table, fields separated by a lone "|".
@@ -104,14 +106,19 @@ lab_read()
 		-e 's/^[[:space:]]*//' -e 's/[[:space:]]*$//' "$1"
 }
 
-# lab_table: the scenarios, one per line.
+# lab_table PATTERN: the scenarios of those tables, one per line.
 lab_table()
 {
-	lab_read "$LAB_TOP/tests/lab/scenarios.tbl"
+	local table
+
+	# shellcheck disable=SC2231 # a pattern
+	for table in "$LAB_TOP"/tests/lab/$1.tbl; do
+		lab_read "$table"
+	done
 }
 
 # lab_scenario NAME: the line of that scenario.
 lab_scenario()
 {
-	lab_table | awk -F'|' -v name="$1" '$1 == name'
+	lab_table '*' | awk -F'|' -v name="$1" '$1 == name'
 }

@@ -133,8 +133,12 @@ timers()
 # timers_begin, timers_end: have timers run meanwhile.
 timers_begin()
 {
-	timer_check -n 0 >/tmp/timers.log 2>&1 &
+	rm -f /tmp/meanwhile.log
+	timer_check -n 0 >/tmp/meanwhile.log 2>&1 &
 	timers_pid=$!
+	until [ -s /tmp/meanwhile.log ]; do
+		sleep 0.1
+	done
 }
 
 timers_end()
@@ -142,7 +146,102 @@ timers_end()
 	kill -TERM "$timers_pid"
 	wait "$timers_pid"
 	timers_status=$?
-	grep '^#' /tmp/timers.log >&3
-	grep -v '^#' /tmp/timers.log
+	grep '^#' /tmp/meanwhile.log >&3
+	grep -v '^#' /tmp/meanwhile.log
 	return $timers_status
+}
+
+# online CPU 0|1
+online()
+{
+	echo "$2" >"/sys/devices/system/cpu/cpu$1/online"
+}
+
+# storm ROUNDS: all CPUs but the first go and come back, as fast as they can.
+storm()
+{
+	plugged=$(cpus)
+	for round in $(seq "$1"); do
+		for state in 0 1; do
+			for cpu in $plugged; do
+				[ "$cpu" = 0 ] || online "$cpu" "$state" || return 1
+			done
+		done
+	done
+}
+
+# cpus_are NUMBER: are so many online?
+cpus_are()
+{
+	[ "$(nproc)" = "$1" ]
+}
+
+# counts CPU: how many deadlines, how many traps so far.
+counts()
+{
+	awk '$1 == "programmed" { programmed = $2 }
+		$1 == "trapped" { print programmed, $2 }' "$COUNTERS/cpu$1"
+}
+
+# modes: have timers run; print "lazy" for each CPU for which a tenth of the
+# deadlines or more needed no trap, else "plain".
+modes()
+{
+	for cpu in $(cpus); do
+		counts "$cpu" >"/tmp/before.$cpu"
+	done
+	timer_check -n 200 >/tmp/modes.log || cat /tmp/modes.log >&2
+	for cpu in $(cpus); do
+		counts "$cpu" | cat "/tmp/before.$cpu" - | awk -v cpu="$cpu" '
+			NR == 1 { programmed = $1; trapped = $2 }
+			NR == 2 {
+				programmed = $1 - programmed; trapped = $2 - trapped
+				print cpu, trapped < 0.9 * programmed ? "lazy" : "plain",
+					programmed, "deadlines,", trapped, "traps"
+			}'
+	done
+}
+
+# all_are lazy|plain: show what they are; are all CPUs like that?
+all_are()
+{
+	modes >/tmp/modes
+	sed 's/^/CPU /' /tmp/modes
+	! grep -qv "^[0-9]* $1 " /tmp/modes
+}
+
+# all_become lazy|plain: the same, by and by.
+all_become()
+{
+	for round in $(seq 50); do
+		if all_are "$1"; then
+			echo "# all CPUs are $1 in round $round" >&3
+			return
+		fi
+		sleep 1
+	done
+	return 1
+}
+
+all_lazy()
+{
+	check "all CPUs are in lazy mode" all_are lazy
+}
+
+all_lazy_again()
+{
+	check "all CPUs are in lazy mode again by themselves" all_become lazy
+}
+
+all_plain()
+{
+	check "all CPUs have plain timers" all_are plain
+}
+
+# none_early: each CPU is a test.
+none_early()
+{
+	for cpu in $(cpus); do
+		check "CPU $cpu saw no early interrupt" is "$cpu" early 0
+	done
 }

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# merge.awk VCPUS GUEST HOST: one trace of what record has recorded; variables
+# workload, mode, khz, lines.  All times become ticks of the guest's TSC (below
+# 2^53, so that awk's numbers are exact).
+#
+#	VCPUS	"vcpu NUMBER OFFSET ADVANCE-NS"
+#	GUEST	"CPU NOW DEADLINE ARMED TRAPPED", from the driver's tracepoint
+#	HOST	KVM's tracepoints, stamped by the host's TSC
+
+function hex(digits,	i, n)
+{
+	for (i = 3; i <= length(digits); i++)
+		n = n * 16 + index("0123456789abcdef", substr(digits, i, 1)) - 1
+	return n
+}
+
+function want(cpu, now, deadline)
+{
+	at[cpu, ++wants[cpu]] = now
+	what[cpu, wants[cpu]] = deadline
+	late[cpu, wants[cpu]] = ""
+	if (now > last_all)
+		last_all = now
+	if (!first || now < first)
+		first = now
+}
+
+# A timer of the host fired at @now; it was to do so at @due.
+function fired(cpu, now, due)
+{
+	fires[cpu, ++looks[cpu]] = now
+	lateness[cpu, looks[cpu]] = due ? now - due : ""
+}
+
+FILENAME == ARGV[1] {
+	offset[$2] = $3
+	advance[$2] = int($4 * khz / 1000000)
+	vcpus++
+	next
+}
+
+FILENAME == ARGV[2] {
+	want($1 + 0, $2 + 0, $3 + 0)
+	seen[$1 + 0, wants[$1 + 0]] = $4 + 0
+	if ($5)
+		traps[$1 + 0]++
+	next
+}
+
+# The stamp is the word before the event's name.
+{
+	for (i = 1; i < NF && $i !~ /^kvm_/; i++)
+		;
+	now = $(i - 1) + 0
+	event = $i
+}
+
+event == "kvm_msr:" && match($0, /CPU [0-9]+\/KVM/) {
+	cpu = substr($0, RSTART + 4, RLENGTH - 8) + 0
+	now += offset[cpu]
+	write[cpu, ++writes[cpu]] = now
+	if (mode == "off") {
+		deadline = hex($(i + 4))
+		want(cpu, now, deadline)
+		due[cpu] = deadline
+	}
+}
+
+event == "kvm_apic_accept_irq:" && mode == "off" {
+	cpu = $(i + 2) + 0
+	if (!due[cpu])
+		next
+	fired(cpu, now + offset[cpu], due[cpu] - advance[cpu])
+	verdict[cpu, looks[cpu]] = "expired"
+	due[cpu] = 0
+}
+
+event == "kvm_lazy_tscdeadline_look:" {
+	cpu = $(i + 2)
+	fired(cpu, $(i + 10) + 0, $(i + 6) + 0)
+	verdict[cpu, looks[cpu]] = $(i + 4)
+}
+
+event == "kvm_lazy_tscdeadline_flush:" {
+	flushes++
+}
+
+# When have all vCPUs together wanted that many deadlines?
+function cut(	cpu, n, next_cpu, i)
+{
+	for (n = 0; n < lines; n++) {
+		next_cpu = ""
+		for (cpu = 0; cpu < vcpus; cpu++)
+			if (i[cpu] < wants[cpu] && (next_cpu == "" ||
+			    at[cpu, i[cpu] + 1] < at[next_cpu, i[next_cpu] + 1]))
+				next_cpu = cpu
+		if (next_cpu == "")
+			break
+		end = at[next_cpu, ++i[next_cpu]]
+	}
+}
+
+# How late the host's timer was, each time that it fired after a want.  If it did
+# not before the next want although it was due by then, it was later.
+function join_lateness(cpu,	i, n)
+{
+	i = 1
+	for (n = 1; n <= looks[cpu] && fires[cpu, n] <= end; n++) {
+		while (i < wants[cpu] && at[cpu, i + 1] <= fires[cpu, n])
+			i++
+		if (at[cpu, i] <= fires[cpu, n] && lateness[cpu, n] != "")
+			late[cpu, i] = late[cpu, i] sprintf(" %.0f", lateness[cpu, n])
+	}
+	for (i = 1; i < wants[cpu]; i++) {
+		if (late[cpu, i] == "" && what[cpu, i])
+			overdue(cpu, i, what[cpu, i] - advance[cpu])
+		if (late[cpu, i] == "" && seen[cpu, i + 1])
+			overdue(cpu, i, seen[cpu, i + 1])
+	}
+}
+
+# No expiry after want @i though one was @due
+function overdue(cpu, i, due)
+{
+	if (due <= at[cpu, i + 1])
+		late[cpu, i] = sprintf(" %.0f", at[cpu, i + 1] - due + 1)
+}
+
+function counts(begin,	cpu, i, n)
+{
+	for (cpu = 0; cpu < vcpus; cpu++) {
+		for (i = 1; i <= writes[cpu]; i++)
+			n["writes"] += write[cpu, i] >= begin && write[cpu, i] < end
+		for (i = 1; i <= wants[cpu]; i++)
+			n["wants"] += at[cpu, i] >= begin && at[cpu, i] < end
+		for (i = 1; i <= looks[cpu]; i++)
+			if (fires[cpu, i] >= begin && fires[cpu, i] < end) {
+				n["looks"]++
+				n[verdict[cpu, i]]++
+			}
+	}
+	printf "lab wants %d\nlab writes %d\n", n["wants"], n["writes"]
+	printf "lab looks %d\nlab expired %d\n", n["looks"], n["expired"]
+	printf "lab rearmed %d\nlab disarmed %d\n", n["rearm"], n["disarm"]
+	printf "lab deferred %d\nlab flushes %d\n", n["defer"], flushes
+}
+
+# The host and the guest have to agree on what was a write, as long as the guest
+# has told.
+function agree(	cpu, bad, i, n)
+{
+	for (cpu = 0; mode != "off" && cpu < vcpus; cpu++) {
+		n = 0
+		for (i = 1; i <= writes[cpu]; i++)
+			n += write[cpu, i] >= first && write[cpu, i] <= last_all
+		if (traps[cpu] - n > 1 || n - traps[cpu] > 1) {
+			print "merge.awk: vCPU " cpu ": the guest says " traps[cpu] + 0 \
+				" writes, the host " n >"/dev/stderr"
+			bad = 1
+		}
+	}
+	return !bad
+}
+
+END {
+	if (!first || !agree())
+		exit 1
+	cut()
+	begin = first + int((end - first) / 4)
+	printf "workload %s\nmode %s\nkhz %d\n", workload, mode, khz
+	printf "count %.0f %.0f\n", begin - first, end - first
+	counts(begin)
+	for (cpu = 0; cpu < vcpus; cpu++) {
+		join_lateness(cpu)
+		printf "vcpu %d %d\n", cpu, advance[cpu]
+		before = first
+		for (i = 1; i <= wants[cpu] && at[cpu, i] <= end; i++) {
+			printf "%.0f ", at[cpu, i] - before
+			if (what[cpu, i])
+				printf "%.0f", what[cpu, i] - at[cpu, i]
+			else
+				printf "-"
+			printf "%s\n", late[cpu, i]
+			before = at[cpu, i]
+		}
+	}
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Traces that benchmarks/record has recorded; Documentation/simulator.rst has
+ * the format.
+ */
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim.h"
+
+static const struct {
+	const char *name;
+	size_t offset;
+} sim_trace_counts[] = {
+	{ "wants",	offsetof(struct sim_counts, wants) },
+	{ "writes",	offsetof(struct sim_counts, writes) },
+	{ "looks",	offsetof(struct sim_counts, looks) },
+	{ "expired",	offsetof(struct sim_counts, expired) },
+	{ "rearmed",	offsetof(struct sim_counts, rearmed) },
+	{ "disarmed",	offsetof(struct sim_counts, disarmed) },
+};
+
+static void sim_trace_count(struct sim_trace *trace, const char *name, u64 value)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(sim_trace_counts); i++)
+		if (!strcmp(name, sim_trace_counts[i].name))
+			*(u64 *)((char *)&trace->lab + sim_trace_counts[i].offset) = value;
+}
+
+/* Lines that begin with a word */
+static bool sim_trace_header(struct sim_trace *trace, const char *line)
+{
+	unsigned long long a, b;
+	char word[24];
+
+	if (sscanf(line, "mode %23s", word) == 1)
+		return sim_mode_find(&trace->mode, word);
+	if (sscanf(line, "lab %23s %llu", word, &a) == 2) {
+		sim_trace_count(trace, word, a);
+		return true;
+	}
+	if (sscanf(line, "count %llu %llu", &a, &b) == 2) {
+		trace->count_from = a;
+		trace->count_to = b;
+		return true;
+	}
+	if (sscanf(line, "vcpu %llu %llu", &a, &b) == 2) {
+		if (trace->vcpus == SIM_TRACE_VCPUS)
+			return false;
+		trace->vcpu[trace->vcpus++].advance = b;
+		return true;
+	}
+	return sscanf(line, "workload %23s", trace->workload) == 1 ||
+	       sscanf(line, "khz %u", &trace->khz) == 1;
+}
+
+/* Room for one more in an array that grows by steps */
+static void *sim_trace_grow(void *array, u32 count, size_t size)
+{
+	return count % 1024 ? array : realloc(array, (count + 1024) * size);
+}
+
+static bool sim_trace_late(struct sim_trace_vcpu *vcpu, u64 late)
+{
+	u64 *array = sim_trace_grow(vcpu->late, vcpu->lates, sizeof(*array));
+
+	if (!array)
+		return false;
+	vcpu->late = array;
+	vcpu->late[vcpu->lates++] = late;
+	return true;
+}
+
+static struct sim_want *sim_trace_append(struct sim_trace_vcpu *vcpu)
+{
+	struct sim_want *array = sim_trace_grow(vcpu->wants, vcpu->count, sizeof(*array));
+
+	if (!array)
+		return NULL;
+	vcpu->wants = array;
+	return &vcpu->wants[vcpu->count++];
+}
+
+/* "TICKS-SINCE-THE-LAST TICKS-AHEAD [LATENESS]...", "-" for a cancel */
+static bool sim_trace_want(struct sim_trace_vcpu *vcpu, char *line)
+{
+	char *word = strtok(line, "\n "), *ahead = strtok(NULL, "\n "), *end = NULL;
+	u64 last = vcpu->count ? vcpu->wants[vcpu->count - 1].at : 0;
+	struct sim_want *want = sim_trace_append(vcpu);
+
+	if (!want || !word || !ahead)
+		return false;
+	want->at = last + strtoull(word, &end, 10);
+	if (*end)
+		return false;
+	want->deadline = 0;
+	if (strcmp(ahead, "-"))
+		want->deadline = want->at + strtoll(ahead, &end, 10);
+	if (*end)
+		return false;
+	for (want->lates = 0; (word = strtok(NULL, "\n ")); want->lates++) {
+		long long late = strtoll(word, &end, 10);
+
+		if (*end || !sim_trace_late(vcpu, late > 0 ? late : 0))
+			return false;
+	}
+	return true;
+}
+
+static bool sim_trace_line(struct sim_trace *trace, char *line)
+{
+	if (line[0] == '#' || line[0] == '\n')
+		return true;
+	if (line[0] >= 'a' && line[0] <= 'z')
+		return sim_trace_header(trace, line);
+	return trace->vcpus &&
+	       sim_trace_want(&trace->vcpu[trace->vcpus - 1], line);
+}
+
+/**
+ * sim_trace_read - read a trace
+ * @trace: where to put it
+ * @path: its file
+ *
+ * Return: false, after a message, if there is none.  Else sim_trace_free() is
+ * for it.
+ */
+bool sim_trace_read(struct sim_trace *trace, const char *path)
+{
+	FILE *file = fopen(path, "r");
+	char line[4096];
+	int n = 0;
+
+	memset(trace, 0, sizeof(*trace));
+	if (!file) {
+		perror(path);
+		return false;
+	}
+	while (fgets(line, sizeof(line), file)) {
+		n++;
+		if (!strchr(line, '\n') || !sim_trace_line(trace, line)) {
+			fprintf(stderr, "%s:%d: not understood\n", path, n);
+			fclose(file);
+			sim_trace_free(trace);
+			return false;
+		}
+	}
+	fclose(file);
+	if (!trace->vcpus || !trace->khz) {
+		fprintf(stderr, "%s: not a trace\n", path);
+		return false;
+	}
+	return true;
+}
+
+/**
+ * sim_trace_free - give back what sim_trace_read() has allocated
+ * @trace: the trace
+ */
+void sim_trace_free(struct sim_trace *trace)
+{
+	int i;
+
+	for (i = 0; i < trace->vcpus; i++) {
+		free(trace->vcpu[i].wants);
+		free(trace->vcpu[i].late);
+	}
+	memset(trace, 0, sizeof(*trace));
+}
+
+/* The host's timer as late as it was in the lab; what is unknown is as before */
+static void sim_trace_lateness(struct sim_vcpu *v, const u64 **late, u32 *lates)
+{
+	if (!*lates)
+		return;
+	v->lateness = *(*late)++;
+	(*lates)--;
+}
+
+/**
+ * sim_trace_run - replay one vCPU of a trace
+ * @v: set up by sim_vcpu_init()
+ * @trace: the trace
+ * @vcpu: which of it
+ */
+void sim_trace_run(struct sim_vcpu *v, const struct sim_trace *trace, int vcpu)
+{
+	const struct sim_trace_vcpu *from = &trace->vcpu[vcpu];
+	const u64 *late = from->late, *next = late;
+	u64 now, until;
+	u32 i, lates;
+
+	v->count_from = trace->count_from;
+	v->count_to = trace->count_to;
+	for (i = 0; i < from->count; i++) {
+		const struct sim_want *want = &from->wants[i];
+
+		late = next;
+		lates = want->lates;
+		next += lates;
+		sim_trace_lateness(v, &late, &lates);
+		sim_vcpu_program(v, want->at, want->deadline);
+		until = i + 1 < from->count ? want[1].at : trace->count_to;
+		for (now = sim_vcpu_fires(v); now <= until; now = sim_vcpu_fires(v)) {
+			/* Known before what is armed next is due */
+			sim_trace_lateness(v, &late, &lates);
+			sim_vcpu_fire(v, &now);
+		}
+	}
+}
