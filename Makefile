@@ -17,6 +17,7 @@ Usage: make TARGET [VARIABLE=VALUE]...
   demo    measure what it gains on this machine, with and without
   bench   compare the modes on all workloads (an hour; BENCH='-r 1 -w tcp_rr'
           for parts, see benchmarks/bench -h)
+  demo LAB=vmx, bench LAB=vmx  the same on Intel's path, in instruction time
   soak    timers for SOAK minutes (20) while CPUs come and go, next to random
           operations
   sim     what the policies cost for up to 100,000 vCPUs: a simulation
@@ -42,8 +43,9 @@ help:
 	$(info $(HELP))
 	@:
 
+# LAB=vmx: demo and bench, too, use Bochs instead of QEMU.
 setup:
-	@tests/setup
+	@tests/setup $(if $(filter vmx,$(LAB)),-x tests/vmx/packages.txt)
 
 # The shell reads what setup chose, which is not yet known when make starts.
 RELEASES = $(KERNELS)/releases
@@ -76,7 +78,7 @@ check: setup
 	prove --timer --failures --exec '' $(TESTS)
 
 check-vmx:
-	@tests/setup -x tests/vmx/packages.txt
+	@$(MAKE) --no-print-directory setup LAB=vmx
 	@$(MAKE) --no-print-directory host
 	@$(MAKE) --no-print-directory guest tests
 	prove --timer --failures --exec '' tests/vmx/run

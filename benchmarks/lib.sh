@@ -44,3 +44,37 @@ bench_complaints()
 	splat=$(lab_splat "$1"/*/*/*/console || true)
 	[ -z "$splat" ] || lab_die "a guest's kernel complained, see $1: $splat"
 }
+
+# bench_where: say on what the KVM host runs; LAB=vmx: on Intel's path.
+bench_where()
+{
+	if [ "${LAB:-}" = vmx ]; then
+		echo "Bochs with emulated VMX, in instruction time"
+	else
+		lab_accel
+		echo "$LAB_ACCEL_NAME"
+	fi
+}
+
+# bench_session DIR TIMEOUT [ARGUMENT]...: one boot of the KVM host for a session
+# with these arguments (see l1-session), whose first is the guest's root.  VMX_ISO:
+# see --iso of tests/vmx/boot.
+bench_session()
+{
+	local dir=$1 timeout=$2 host=(tests/lab/boot --modules ours)
+
+	shift 2
+	[ "${LAB:-}" != vmx ] || host=(tests/vmx/boot --file "$1" ${VMX_ISO:+--iso "$VMX_ISO"})
+	"$LAB_TOP/${host[0]}" "${host[@]:1}" --timeout "$timeout" --out "$dir" \
+		--run "BENCH_TRACE=${BENCH_TRACE:-} $BENCH/l1-session $*"
+	bench_complaints "$dir"
+}
+
+# bench_judge RESULTS: fail if a guest's timer interrupt was early, or none was
+# seen by the wait that ends the host's advance.
+bench_judge()
+{
+	jq -r '.[] | select((.guest_early // 0) > 0 or .advance_count == 0) |
+		"\(.workload), \(.mode): early \(.guest_early), waits \(.advance_count)"' "$1" |
+		if grep .; then lab_die "timers were early or not seen, see $1"; fi
+}

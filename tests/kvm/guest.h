@@ -143,6 +143,11 @@ static inline void guest_sti(void)
 	asm volatile("sti; nop" : : : "memory");
 }
 
+static inline void guest_pause(void)
+{
+	asm volatile("pause" : : : "memory");
+}
+
 static inline void guest_mb(void)
 {
 	asm volatile("mfence" : : : "memory");

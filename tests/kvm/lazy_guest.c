@@ -15,6 +15,13 @@ static __u64 guest_armed(void)
 	return READ_ONCE(guest_record()->armed);
 }
 
+/* The pause lets a host with one CPU run the vCPU that is to set the flag. */
+static void guest_await_flag(void)
+{
+	while (!READ_ONCE(guest_flag))
+		guest_pause();
+}
+
 static void guest_start(void)
 {
 	guest_apic_init();
@@ -424,8 +431,7 @@ void guest_init_ipi(void)
 		guest_fail(__LINE__, "the INIT came too late or not at all", 0, 0);
 	}
 	guest_apic_init();
-	while (!READ_ONCE(guest_flag))
-		;
+	guest_await_flag();
 	guest_wait_until(guest_rdtsc() + guest_ms(2));
 	/* INIT, level, to the vCPU with APIC ID 1. */
 	guest_wrmsr(0x800 + GUEST_APIC_ICR, 1ULL << 32 | 0x4500);
@@ -481,8 +487,7 @@ static void guest_scribbler(struct guest_cpu *c)
 	__u64 i, state = 88172645463325252ULL;
 
 	guest_apic_init();
-	while (READ_ONCE(guest_flag) != 1)
-		;
+	guest_await_flag();
 	for (i = 0; i < c->arg[ARG_ROUNDS]; i++) {
 		WRITE_ONCE(victim->pending, guest_evil_value(&state));
 		if (i & 1)
@@ -544,8 +549,7 @@ static void guest_stormer(struct guest_cpu *c)
 	struct lazy_tscdeadline_record *victim = guest_cpus[0].record;
 	__u64 end;
 
-	while (!READ_ONCE(guest_flag))
-		;
+	guest_await_flag();
 	end = guest_rdtsc() + guest_ms(c->arg[ARG_FIRST_MS]);
 	while (guest_rdtsc() < end)
 		WRITE_ONCE(victim->pending, guest_rdtsc() + guest_us(2));

@@ -246,6 +246,34 @@ static void test_halt(void)
 	       "halt: what the guest asks for and gives up is a rhythm");
 }
 
+/*
+ * cyclictest beside the tick, wherever the tick falls between two wakeups, except so close to one
+ * that there is no time to arm the other.
+ */
+static void test_phases(void)
+{
+	u64 phase, worst_writes = 0, worst_looks = 0;
+	bool lost = false;
+	struct vcpu v;
+
+	for (phase = 50 * US; phase <= 950 * US; phase += 25 * US) {
+		vcpu_start(&v, LAZY_POLICY_PREDICT, 300);
+		v.timer[0] = (struct timer){ 4 * MS, 5 * MS, false };
+		v.timer[1] = (struct timer){ 1 * MS, 5 * MS + phase, true };
+		vcpu_run(&v, 1000 * MS);
+		lost |= v.lost || v.expiries < 1200;
+		if (v.writes > worst_writes)
+			worst_writes = v.writes;
+		if (v.looks > worst_looks)
+			worst_looks = v.looks;
+	}
+	printf("# tick and 1 ms: at most %llu writes and %llu looks in 1000 wakeups\n",
+	       (unsigned long long)worst_writes, (unsigned long long)worst_looks);
+	report(!lost, "phases: every deadline is delivered");
+	report(worst_writes <= 100, "phases: at most 0.1 writes per wakeup");
+	report(worst_looks <= 1500, "phases: at most 1.5 looks per wakeup");
+}
+
 /* The rhythm ends: looks for it stop after a few, ever further apart. */
 static void test_stop(void)
 {
@@ -370,6 +398,7 @@ int main(int argc, char **argv)
 	printf("# seed %llu\n", seed);
 	test_tick();
 	test_mixed();
+	test_phases();
 	test_close();
 	test_halt();
 	test_stop();
