@@ -20,6 +20,9 @@
 
 static int tests, failures, watchdog = 60, kmsg = -1;
 
+/* What the program was given, before anything is pinned. */
+static cpu_set_t allowed;
+
 void harness_init(int watchdog_seconds)
 {
 	if (watchdog_seconds)
@@ -29,6 +32,8 @@ void harness_init(int watchdog_seconds)
 	if (kmsg < 0)
 		vm_die("cannot open /dev/kmsg");
 	lseek(kmsg, 0, SEEK_END);
+	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+		vm_die("cannot tell which CPUs there are");
 }
 
 /* Everything the kernel has said since the last call; true if it is harmless. */
@@ -242,12 +247,23 @@ static void on_signal(int number)
 	(void)number;
 }
 
+void harness_cpu(unsigned int n, cpu_set_t *set)
+{
+	int cpu;
+
+	n %= CPU_COUNT(&allowed);
+	CPU_ZERO(set);
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (CPU_ISSET(cpu, &allowed) && !n--)
+			CPU_SET(cpu, set);
+	}
+}
+
 void harness_pin(int host_cpu)
 {
 	cpu_set_t set;
 
-	CPU_ZERO(&set);
-	CPU_SET(host_cpu, &set);
+	harness_cpu(host_cpu, &set);
 	if (sched_setaffinity(0, sizeof(set), &set))
 		vm_die("cannot pin to CPU %d", host_cpu);
 }

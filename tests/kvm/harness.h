@@ -6,6 +6,7 @@
 #ifndef _LAZY_TEST_HARNESS_H
 #define _LAZY_TEST_HARNESS_H
 
+#include <sched.h>
 #include <stdbool.h>
 
 #include "vm.h"
@@ -47,13 +48,18 @@ void harness_guest_failed(struct vcpu *vcpu) __noreturn;
 void harness_until(struct vcpu *vcpu, int call);
 /* Run all vCPUs, each in its own thread, until they are done. */
 void harness_all_done(struct vm *vm);
-/* The same in the background, on one CPU of the host (-1: any). */
+/*
+ * The same in the background, on one CPU of the host (-1: any), counted among
+ * those that the program was given.
+ */
 struct harness_job;
 struct harness_job *harness_start(struct vcpu *vcpu, int host_cpu);
 void harness_join(struct harness_job *job);
 /* Make the vCPU's thread leave the guest for good and end. */
 void harness_stop(struct harness_job *job);
 void harness_pin(int host_cpu);
+/* The n-th of these CPUs, beginning again after the last. */
+void harness_cpu(unsigned int n, cpu_set_t *set);
 void harness_sleep_ms(unsigned int ms);
 
 #endif /* _LAZY_TEST_HARNESS_H */

@@ -165,9 +165,8 @@ static void hop(struct worker *w, unsigned int random)
 {
 	cpu_set_t set;
 
-	CPU_ZERO(&set);
-	CPU_SET(random % sysconf(_SC_NPROCESSORS_ONLN), &set);
-	/* It may not have begun, or be over; that CPU may be out of bounds. */
+	harness_cpu(random, &set);
+	/* It may not have begun, or be over. */
 	if (READ_ONCE(w->tid))
 		sched_setaffinity(w->tid, sizeof(set), &set);
 }

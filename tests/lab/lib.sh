@@ -82,10 +82,14 @@ lab_accel()
 		LAB_ACCEL_NAME="nested KVM"
 		LAB_ACCEL=(-accel kvm -cpu host)
 	else
-		# cmpxchg16b: QEMU's helper can see stale condition codes.
-		# la57: with five-level page tables 3 of 11 guests with two
-		# CPUs crashed or hung with their host, on stock
-		# KVM; none of 24 did so with four.
+		# cmpxchg16b: helpers of older QEMUs see stale condition codes.
+		#
+		# QEMU's CPUs clear IGNNE# of the first CPU, when they load FPU
+		# state, by an unlocked and, not atomic, write of its hflags2,
+		# where SVM keeps GIF and "nested paging is on": these get
+		# lost, or stay, while the first CPU enters or leaves a guest,
+		# and then its guest or KVM itself is gone.  So KVM does not run
+		# on the first CPU, see l1-init.
 		LAB_ACCEL_NAME="QEMU TCG with emulated SVM"
 		LAB_ACCEL=(-accel "tcg,thread=multi" -cpu "max,-cx16,-la57")
 	fi
