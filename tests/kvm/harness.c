@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -252,6 +253,54 @@ void harness_pin(int host_cpu)
 		vm_die("cannot pin to CPU %d", host_cpu);
 }
 
+static bool file_says(const char *name, const char *words)
+{
+	char line[80] = "";
+	FILE *file = fopen(name, "re");
+
+	if (file) {
+		if (!fgets(line, sizeof(line), file))
+			line[0] = 0;
+		fclose(file);
+	}
+	return strstr(line, words);
+}
+
+/*
+ * A timer goes to the other CPU only if that has an earlier one: with none of
+ * its own it would not notice.
+ */
+static void tick(int host_cpu)
+{
+	struct timespec t = { .tv_nsec = 200 * 1000 };
+	pid_t parent = getpid();
+
+	if (fork())
+		return;
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
+		_exit(EXIT_FAILURE);
+	prctl(PR_SET_TIMERSLACK, 1);
+	harness_pin(host_cpu);
+	for (;;)
+		nanosleep(&t, NULL);
+}
+
+#define POSTED_TIMER_CPU	0
+#define POSTED_VCPU_CPU		1
+
+void harness_posted(void)
+{
+	if (!file_says("/sys/module/kvm/parameters/pi_inject_timer", "Y"))
+		vm_die("KVM does not post timer interrupts (nohz_full)");
+	if (!file_says("/sys/module/kvm/version", "test double") &&
+	    !file_says("/sys/module/kvm_intel/parameters/enable_apicv", "Y") &&
+	    !file_says("/sys/module/kvm_amd/parameters/avic", "Y"))
+		vm_die("neither posted interrupts nor a double of them");
+	vm_flags |= VM_HLT_IN_GUEST;
+	tick(POSTED_TIMER_CPU);
+	harness_pin(POSTED_VCPU_CPU);
+}
+
 static void *job_run(void *arg)
 {
 	struct harness_job *job = arg;
@@ -287,6 +336,14 @@ void harness_join(struct harness_job *job)
 {
 	pthread_join(job->thread, NULL);
 	free(job);
+}
+
+void harness_disturb(struct harness_job *job, unsigned int ms)
+{
+	while (!READ_ONCE(job->stopped)) {
+		pthread_kill(job->thread, SIGUSR1);
+		harness_sleep_ms(ms);
+	}
 }
 
 void harness_stop(struct harness_job *job)
