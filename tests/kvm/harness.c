@@ -290,7 +290,8 @@ static void tick(int host_cpu)
 
 void harness_posted(void)
 {
-	if (!file_says("/sys/module/kvm/parameters/pi_inject_timer", "Y"))
+	if (!file_says("/sys/module/kvm/parameters/pi_inject_timer", "1") &&
+	    !file_says("/sys/module/kvm/parameters/pi_inject_timer", "Y"))
 		vm_die("KVM does not post timer interrupts (nohz_full)");
 	if (!file_says("/sys/module/kvm/version", "test double") &&
 	    !file_says("/sys/module/kvm_intel/parameters/enable_apicv", "Y") &&

@@ -736,7 +736,7 @@ static void run_absent(const struct options *options)
 
 static void print_help(void)
 {
-	puts("usage: test_lazy [--expect-absent] [--posted] [--list] [--watchdog=SECONDS] [PATTERN]...\n"
+	puts("usage: test_lazy [--expect-absent | --posted] [--list] [--watchdog=N] [PATTERN]...\n"
 	     "Runs the scenarios whose names contain one of the patterns, or all.");
 	exit(EXIT_FAILURE);
 }

@@ -35,14 +35,15 @@ static void note(struct vm *vm)
 	struct guest_cpu *c = vm_cpu(vm, 0);
 	struct vcpu *vcpu = &vm->vcpus[0];
 
-	harness_note("inner guest: %llu entries, left for %llu interrupts, saw %llu looks; host: looks %llu + %llu, re-armed %llu, expired %llu, deferred %llu, entries %llu",
+	harness_note("inner guest: entries %llu interrupts %llu looks seen %llu",
 		     c->result[NESTED_RUNS], c->result[NESTED_INTR],
-		     c->result[NESTED_LOOKS], vcpu_lazy_stat(vcpu, "looks_sw"),
+		     c->result[NESTED_LOOKS]);
+	harness_note("looks %llu and %llu re-armed %llu expired %llu deferred %llu",
+		     vcpu_lazy_stat(vcpu, "looks_sw"),
 		     vcpu_lazy_stat(vcpu, "looks_vcpu"),
 		     vcpu_lazy_stat(vcpu, "rearmed"),
 		     vcpu_lazy_stat(vcpu, "expired"),
-		     vcpu_lazy_stat(vcpu, "deferred"),
-		     vcpu_stat(vcpu, "nested_run"));
+		     vcpu_lazy_stat(vcpu, "deferred"));
 }
 
 /* Each round had a look that armed a later deadline. */

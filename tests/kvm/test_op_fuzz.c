@@ -240,7 +240,7 @@ int main(int argc, char **argv)
 		else if (sscanf(*argv, "--seed=%llu", &options.seed) != 1 &&
 			 sscanf(*argv, "--ops=%u", &options.ops) != 1 &&
 			 sscanf(*argv, "--watchdog=%d", &options.watchdog) != 1)
-			vm_die("options: --expect-absent --posted --seed=N --ops=N --watchdog=SECONDS");
+			vm_die("options: --expect-absent --posted --seed=N --ops=N --watchdog=N");
 	}
 	harness_init(options.watchdog);
 	if (posted)
