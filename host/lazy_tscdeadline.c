@@ -822,14 +822,13 @@ void kvm_lazy_tscdeadline_cancel(struct kvm_lapic *apic)
 	if (!lazy)
 		return;
 
-	lazy_forget(lazy);
-	/* A look between the caller's cancelling and here may have re-armed. */
-	hrtimer_cancel(&apic->lapic_timer.timer);
-	if (!lazy->published)
-		return;
-
 	idx = srcu_read_lock(&apic->vcpu->kvm->srcu);
 	local_irq_save(flags);
+	/* A look between the caller's cancelling and here may have re-armed. */
+	hrtimer_cancel(&apic->lapic_timer.timer);
+	lazy_forget(lazy);
+	if (!lazy->published)
+		goto out;
 	if (lazy_record_trylock(lazy)) {
 		if (lazy_withdraw(lazy, &pending))
 			lazy_record_dirty(lazy);
@@ -837,6 +836,7 @@ void kvm_lazy_tscdeadline_cancel(struct kvm_lapic *apic)
 	} else {
 		lazy_request(apic->vcpu);
 	}
+out:
 	local_irq_restore(flags);
 	srcu_read_unlock(&apic->vcpu->kvm->srcu, idx);
 }

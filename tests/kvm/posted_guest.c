@@ -22,9 +22,13 @@ void guest_chase(void)
 		armed = READ_ONCE(c->record->armed);
 		if (armed == last && c->wanted)
 			continue;
-		if (armed && armed != last)
+		if (armed && c->wanted) {
 			looks++;
-		guest_program(guest_rdtsc() + 2 * lead);
+			guest_program(guest_rdtsc() + 2 * lead);
+		} else if (!c->wanted) {
+			/* Too slow: begin again. */
+			guest_set_up_skip(lead, 2 * lead);
+		}
 		last = READ_ONCE(c->record->armed);
 	}
 	c->result[CHASE_FIRED] = c->fired - fired;
