@@ -116,6 +116,7 @@ struct lazy_stats {
 	u64 looks_sw;		/* in the hrtimer callback */
 	u64 looks_vcpu;		/* in vCPU context: hv timer, already expired */
 	u64 expired;
+	u64 posted;		/* of these: injected from the hrtimer callback */
 	u64 rearmed;
 	u64 disarmed;
 	u64 deferred;
@@ -260,12 +261,16 @@ static bool __lazy_record_lock(struct kvm_lazy_tscdeadline *lazy)
  * Access to lazy_record(), kvm->srcu held.  The first is for any context with
  * interrupts disabled and is false if the record is not reachable without
  * sleeping.  The second may sleep, disables interrupts if it succeeds, and is
- * false if there is no writable memory behind the record.
+ * false if there is no writable memory behind the record.  The third is as the
+ * second, and in addition no hrtimer callback runs or will until interrupts are
+ * enabled again.
  */
 #define lazy_record_trylock(lazy)					\
 	__cond_lock(lazy_record, __lazy_record_trylock(lazy))
 #define lazy_record_lock(lazy)						\
 	__cond_lock(lazy_record, __lazy_record_lock(lazy))
+#define lazy_record_lock_quiet(lazy)					\
+	__cond_lock(lazy_record, __lazy_record_lock_quiet(lazy))
 
 static void lazy_record_unlock(struct kvm_lazy_tscdeadline *lazy)
 	__releases(lazy_record)
@@ -275,6 +280,29 @@ static void lazy_record_unlock(struct kvm_lazy_tscdeadline *lazy)
 	__acquire(&lazy_gpc(lazy)->lock);
 	raw_spin_unlock(&lazy->lock);
 	read_unlock(&lazy_gpc(lazy)->lock);
+}
+
+/*
+ * Refreshing the cache sleeps, and when the vCPU is loaded again KVM may move
+ * what was an hv timer to the hrtimer (posted interrupts became possible).
+ */
+static bool __lazy_record_lock_quiet(struct kvm_lazy_tscdeadline *lazy)
+{
+	struct hrtimer *timer = &lazy_timer(lazy)->timer;
+
+	for (;;) {
+		/* In the other modes it is not ours, and there is no look. */
+		if (lazy_is_tscdeadline(lazy))
+			hrtimer_cancel(timer);
+		if (!lazy_record_lock(lazy))
+			return false;
+		if (!lazy_is_tscdeadline(lazy) || !hrtimer_active(timer))
+			break;
+		lazy_record_unlock(lazy);
+		local_irq_enable();
+	}
+	__release(lazy_record);
+	return true;
 }
 
 /*
@@ -678,7 +706,11 @@ void kvm_lazy_tscdeadline_injected(struct kvm_lapic *apic, bool may_restart)
 	unsigned long flags;
 	int idx;
 
-	if (!lazy || !READ_ONCE(lazy->predict))
+	if (!lazy || !lazy->msr)
+		return;
+	if (in_hardirq())
+		lazy->stats.posted++;
+	if (!READ_ONCE(lazy->predict))
 		return;
 
 	idx = srcu_read_lock(&apic->vcpu->kvm->srcu);
@@ -735,8 +767,12 @@ void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic, u64 deadline)
 
 	lazy->stats.updates++;
 	idx = srcu_read_lock(&apic->vcpu->kvm->srcu);
-	/* No look may come between (vCPU loaded on another CPU: hv timer). */
+	/*
+	 * No look may come between (vCPU loaded on another CPU: hv timer, or
+	 * the hrtimer again if the hv timer cannot be used any more).
+	 */
 	local_irq_save(flags);
+	hrtimer_cancel(&apic->lapic_timer.timer);
 	lazy_forget(lazy);
 	apic->lapic_timer.tscdeadline = deadline;
 	if (!lazy_record_trylock(lazy)) {
@@ -786,14 +822,13 @@ void kvm_lazy_tscdeadline_cancel(struct kvm_lapic *apic)
 	if (!lazy)
 		return;
 
-	lazy_forget(lazy);
-	/* A look between the caller's cancelling and here may have re-armed. */
-	hrtimer_cancel(&apic->lapic_timer.timer);
-	if (!lazy->published)
-		return;
-
 	idx = srcu_read_lock(&apic->vcpu->kvm->srcu);
 	local_irq_save(flags);
+	/* A look between the caller's cancelling and here may have re-armed. */
+	hrtimer_cancel(&apic->lapic_timer.timer);
+	lazy_forget(lazy);
+	if (!lazy->published)
+		goto out;
 	if (lazy_record_trylock(lazy)) {
 		if (lazy_withdraw(lazy, &pending))
 			lazy_record_dirty(lazy);
@@ -801,6 +836,7 @@ void kvm_lazy_tscdeadline_cancel(struct kvm_lapic *apic)
 	} else {
 		lazy_request(apic->vcpu);
 	}
+out:
 	local_irq_restore(flags);
 	srcu_read_unlock(&apic->vcpu->kvm->srcu, idx);
 }
@@ -835,12 +871,8 @@ static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
 	u64 published, pending = 0, now;
 	int idx;
 
-	/* In the other modes the timer is not ours, and there is no look. */
-	if (lazy_is_tscdeadline(lazy))
-		hrtimer_cancel(&ktimer->timer);
-
 	idx = srcu_read_lock(&lazy->vcpu->kvm->srcu);
-	if (!lazy_record_lock(lazy)) {
+	if (!lazy_record_lock_quiet(lazy)) {
 		lazy_turn_off(lazy, LAZY_OFF_UNREACHABLE);
 		goto out;
 	}
@@ -873,6 +905,24 @@ out:
 	srcu_read_unlock(&lazy->vcpu->kvm->srcu, idx);
 }
 
+/*
+ * Is the timer plain, and will it stay so?  Not yet if the hrtimer callback has
+ * found something expired and goes on to inject it by itself (posted interrupts:
+ * the vCPU may have left the guest and got here meanwhile) and to publish a
+ * guess.  Under the lock, as the callback passes on from one of these fields to
+ * another; who must not miss the guess then waits for it by hrtimer_cancel().
+ */
+static bool lazy_is_plain(struct kvm_lazy_tscdeadline *lazy)
+{
+	unsigned long flags;
+	bool plain;
+
+	raw_spin_lock_irqsave(&lazy->lock, flags);
+	plain = !lazy->look && !lazy->published && !lazy->predict;
+	raw_spin_unlock_irqrestore(&lazy->lock, flags);
+	return plain;
+}
+
 static void lazy_restart(struct kvm_lazy_tscdeadline *lazy)
 {
 	if (lazy_is_tscdeadline(lazy))
@@ -894,7 +944,7 @@ void kvm_lazy_tscdeadline_flush(struct kvm_vcpu *vcpu)
 {
 	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
 
-	if (!lazy || (!lazy->look && !lazy->published))
+	if (!lazy || lazy_is_plain(lazy))
 		return;
 
 	lazy_resync(lazy, false);
@@ -947,7 +997,7 @@ void kvm_lazy_tscdeadline_tsc_changed(struct kvm_vcpu *vcpu)
 {
 	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
 
-	if (lazy && (lazy->look || lazy->published))
+	if (lazy && !lazy_is_plain(lazy))
 		lazy_request(vcpu);
 }
 
@@ -957,7 +1007,7 @@ static void lazy_disable(struct kvm_vcpu *vcpu, enum lazy_off_reason reason)
 
 	if (!lazy || !lazy->msr)
 		return;
-	if (lazy->look || lazy->published)
+	if (!lazy_is_plain(lazy))
 		lazy_resync(lazy, false);
 	if (lazy->msr)
 		lazy_turn_off(lazy, reason);
@@ -1189,6 +1239,7 @@ static void lazy_show_stats(struct seq_file *m,
 		{ "looks_sw", s->looks_sw },
 		{ "looks_vcpu", s->looks_vcpu },
 		{ "expired", s->expired },
+		{ "posted", s->posted },
 		{ "rearmed", s->rearmed },
 		{ "disarmed", s->disarmed },
 		{ "deferred", s->deferred },

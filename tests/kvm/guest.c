@@ -6,6 +6,7 @@
 #include "guest.h"
 
 struct guest_cpu guest_cpus[GUEST_MAX_CPUS];
+unsigned int guest_grace_ms = 5;
 
 /* Marks a faulting instruction that has somewhere to go on: in %r9. */
 #define FIXUP_COOKIE	0x66697875
@@ -204,7 +205,7 @@ static void guest_excuse(struct guest_cpu *c)
 
 	if (c->wanted && now >= c->wanted) {
 		c->grace = 1;
-		c->grace_end = now + guest_ms(5);
+		c->grace_end = now + guest_ms(guest_grace_ms);
 	}
 }
 

@@ -107,6 +107,9 @@ struct guest_cpu {
 
 extern struct guest_cpu guest_cpus[GUEST_MAX_CPUS];
 
+/* How long the host may take for an interrupt that it has begun to deliver. */
+extern unsigned int guest_grace_ms;
+
 /* The machine's tables, in the guest's copy; vm.c fills them in. */
 extern char guest_vector_timer[], guest_vector_control[], guest_vector_gp[],
 	    guest_vector_fault[];

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -268,6 +269,61 @@ void harness_pin(int host_cpu)
 		vm_die("cannot pin to CPU %d", host_cpu);
 }
 
+static bool file_says(const char *name, const char *words)
+{
+	char line[80] = "";
+	FILE *file = fopen(name, "re");
+
+	if (file) {
+		if (!fgets(line, sizeof(line), file))
+			line[0] = 0;
+		fclose(file);
+	}
+	return strstr(line, words);
+}
+
+/*
+ * A timer goes to the other CPU only if that has an earlier one: with none of
+ * its own it would not notice.
+ */
+static void tick(int cpu)
+{
+	struct timespec t = { .tv_nsec = 200 * 1000 };
+	pid_t parent = getpid();
+	cpu_set_t set;
+
+	if (fork())
+		return;
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
+		_exit(EXIT_FAILURE);
+	prctl(PR_SET_TIMERSLACK, 1);
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	if (sched_setaffinity(0, sizeof(set), &set))
+		_exit(EXIT_FAILURE);
+	for (;;)
+		nanosleep(&t, NULL);
+}
+
+/* All CPUs but the first have no timers; programs are not given the first. */
+#define POSTED_TIMER_CPU	0
+
+void harness_posted(void)
+{
+	if (!file_says("/sys/module/kvm/parameters/pi_inject_timer", "1") &&
+	    !file_says("/sys/module/kvm/parameters/pi_inject_timer", "Y"))
+		vm_die("KVM does not post timer interrupts (nohz_full)");
+	if (!file_says("/sys/module/kvm/version", "test double") &&
+	    !file_says("/sys/module/kvm_intel/parameters/enable_apicv", "Y") &&
+	    !file_says("/sys/module/kvm_amd/parameters/avic", "Y"))
+		vm_die("neither posted interrupts nor a double of them");
+	vm_flags |= VM_HLT_IN_GUEST;
+	/* A callback begins on a CPU that may be stopped while the guest runs. */
+	guest_grace_ms = 1000;
+	tick(POSTED_TIMER_CPU);
+	harness_pin(0);
+}
+
 static void *job_run(void *arg)
 {
 	struct harness_job *job = arg;
@@ -303,6 +359,14 @@ void harness_join(struct harness_job *job)
 {
 	pthread_join(job->thread, NULL);
 	free(job);
+}
+
+void harness_disturb(struct harness_job *job, unsigned int ms)
+{
+	while (!READ_ONCE(job->stopped)) {
+		pthread_kill(job->thread, SIGUSR1);
+		harness_sleep_ms(ms);
+	}
 }
 
 void harness_stop(struct harness_job *job)

@@ -55,11 +55,18 @@ void harness_all_done(struct vm *vm);
 struct harness_job;
 struct harness_job *harness_start(struct vcpu *vcpu, int host_cpu);
 void harness_join(struct harness_job *job);
+/* Signal its thread once in so many milliseconds, until it ends by itself. */
+void harness_disturb(struct harness_job *job, unsigned int ms);
 /* Make the vCPU's thread leave the guest for good and end. */
 void harness_stop(struct harness_job *job);
 void harness_pin(int host_cpu);
 /* The n-th of these CPUs, beginning again after the last. */
 void harness_cpu(unsigned int n, cpu_set_t *set);
+/*
+ * Before the first test: all VMs halt in the guest, run on the CPU that has no
+ * timers (nohz_full), and KVM posts their timer interrupts from another one.
+ */
+void harness_posted(void);
 void harness_sleep_ms(unsigned int ms);
 
 #endif /* _LAZY_TEST_HARNESS_H */

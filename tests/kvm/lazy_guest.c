@@ -22,13 +22,13 @@ static void guest_await_flag(void)
 		guest_pause();
 }
 
-static void guest_start(void)
+void guest_start(void)
 {
 	guest_apic_init();
 	guest_enable();
 }
 
-static void guest_finish(void)
+void guest_finish(void)
 {
 	guest_judge();
 	for (;;)
@@ -36,7 +36,7 @@ static void guest_finish(void)
 }
 
 /* A while longer, so that an interrupt too many can come. */
-static void guest_linger(__u64 until)
+void guest_linger(__u64 until)
 {
 	guest_wait_until(until + guest_ms(2));
 	guest_judge();
@@ -47,7 +47,7 @@ static void guest_linger(__u64 until)
  * deadline is wanted that the host has not been told of.  Under emulation a
  * first deadline can be over before the second is stored: try again then.
  */
-static void guest_set_up_skip(__u64 first, __u64 second)
+void guest_set_up_skip(__u64 first, __u64 second)
 {
 	int i;
 

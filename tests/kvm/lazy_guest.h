@@ -46,6 +46,12 @@ enum guest_op {
 /* Set by one vCPU for the others. */
 extern int guest_flag;
 
+/* For other guests of the kind: to begin, to end, and what is described there. */
+void guest_start(void);
+void guest_finish(void);
+void guest_linger(__u64 until);
+void guest_set_up_skip(__u64 first, __u64 second);
+
 void guest_rounds(void);
 void guest_rhythm(void);
 void guest_enabled(void);

@@ -679,7 +679,7 @@ static void run_variant(const void *arg)
 }
 
 struct options {
-	bool absent, list;
+	bool absent, list, posted;
 	int watchdog;
 	char **patterns;
 };
@@ -736,7 +736,7 @@ static void run_absent(const struct options *options)
 
 static void print_help(void)
 {
-	puts("usage: test_lazy [--expect-absent] [--list] [--watchdog=SECONDS] [PATTERN]...\n"
+	puts("usage: test_lazy [--expect-absent | --posted] [--list] [--watchdog=N] [PATTERN]...\n"
 	     "Runs the scenarios whose names contain one of the patterns, or all.");
 	exit(EXIT_FAILURE);
 }
@@ -751,12 +751,16 @@ int main(int argc, char **argv)
 			options.absent = true;
 		else if (!strcmp(argv[1], "--list"))
 			options.list = true;
+		else if (!strcmp(argv[1], "--posted"))
+			options.posted = true;
 		else if (sscanf(argv[1], "--watchdog=%d", &options.watchdog) != 1)
 			print_help();
 		options.patterns++;
 	}
 	if (!options.list)
 		harness_init(options.watchdog);
+	if (options.posted)
+		harness_posted();
 	if (options.absent) {
 		run_absent(&options);
 	} else {

@@ -227,19 +227,23 @@ static void run_campaign(const void *arg)
 
 int main(int argc, char **argv)
 {
-	bool absent = false;
+	bool absent = false, posted = false;
 	size_t i;
 
 	options.seed = time(NULL);
 	for (argv++; argc > 1; argc--, argv++) {
 		if (!strcmp(*argv, "--expect-absent"))
 			absent = true;
+		else if (!strcmp(*argv, "--posted"))
+			posted = true;
 		else if (sscanf(*argv, "--seed=%llu", &options.seed) != 1 &&
 			 sscanf(*argv, "--ops=%u", &options.ops) != 1 &&
 			 sscanf(*argv, "--watchdog=%d", &options.watchdog) != 1)
-			vm_die("options: --expect-absent --seed=N --ops=N --watchdog=SECONDS");
+			vm_die("options: --expect-absent --posted --seed=N --ops=N --watchdog=N");
 	}
 	harness_init(options.watchdog);
+	if (posted)
+		harness_posted();
 	harness_note("seed %llu, %u operations each", options.seed, options.ops);
 	for (i = 0; i < ARRAY_SIZE(campaigns); i++)
 		if (!absent || campaigns[i].dialect == GUEST_PLAIN)

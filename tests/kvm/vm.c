@@ -42,9 +42,12 @@
 #define CPUID_1_ECX_X2APIC	BIT(21)
 #define CPUID_1_ECX_DEADLINE	BIT(24)
 #define CPUID_KVM_FEATURES	0x40000001
+#define CPUID_EXT_FEATURES	0x80000001
+#define CPUID_EXT_ECX_SVM	BIT(2)
 
 #define MSR_APIC_BASE	0x1b
 
+unsigned int vm_flags;
 struct vm *vms[VM_MAX];
 
 static void vm_note(struct vm *old, struct vm *new)
@@ -118,18 +121,28 @@ static struct kvm_cpuid2 *supported_cpuid(void)
 	return cpuid;
 }
 
-bool vm_host_has_feature(void)
+static struct kvm_cpuid_entry2 supported_leaf(__u32 function)
 {
 	struct kvm_cpuid2 *cpuid = supported_cpuid();
-	bool found = false;
+	struct kvm_cpuid_entry2 found = { 0 };
 	__u32 i;
 
 	for (i = 0; i < cpuid->nent; i++)
-		if (cpuid->entries[i].function == CPUID_KVM_FEATURES)
-			found = cpuid->entries[i].eax >>
-				KVM_FEATURE_LAZY_TSCDEADLINE & 1;
+		if (cpuid->entries[i].function == function)
+			found = cpuid->entries[i];
 	free(cpuid);
 	return found;
+}
+
+bool vm_host_has_feature(void)
+{
+	return supported_leaf(CPUID_KVM_FEATURES).eax >>
+	       KVM_FEATURE_LAZY_TSCDEADLINE & 1;
+}
+
+bool vm_host_has_svm(void)
+{
+	return supported_leaf(CPUID_EXT_FEATURES).ecx & CPUID_EXT_ECX_SVM;
 }
 
 bool vm_host_lists_msr(__u32 msr)
@@ -396,6 +409,16 @@ static void vm_enable_dirty_ring(struct vm *vm)
 	IOCTL(vm->fd, KVM_ENABLE_CAP, &cap);
 }
 
+static void vm_disable_hlt_exits(struct vm *vm)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_X86_DISABLE_EXITS,
+		.args = { KVM_X86_DISABLE_EXITS_HLT },
+	};
+
+	IOCTL(vm->fd, KVM_ENABLE_CAP, &cap);
+}
+
 struct vm *vm_create(int nr_vcpus, unsigned int flags, void (*code)(void))
 {
 	struct vm *vm = calloc(1, sizeof(*vm));
@@ -404,6 +427,7 @@ struct vm *vm_create(int nr_vcpus, unsigned int flags, void (*code)(void))
 
 	if (!vm)
 		vm_die("no memory");
+	flags |= vm_flags;
 	vm->flags = flags;
 	vm->nr_vcpus = nr_vcpus;
 	vm->fd = IOCTL(vm_open_kvm(), KVM_CREATE_VM, 0);
@@ -414,6 +438,8 @@ struct vm *vm_create(int nr_vcpus, unsigned int flags, void (*code)(void))
 		IOCTL(vm->fd, KVM_CREATE_IRQCHIP, 0);
 	if (flags & VM_DIRTY_RING)
 		vm_enable_dirty_ring(vm);
+	if (flags & VM_HLT_IN_GUEST)
+		vm_disable_hlt_exits(vm);
 	vm->ram = map_or_die(VM_RAM_SIZE, -1, 0);
 	vm->record_page = map_or_die(VM_RECORD_SIZE, -1, 0);
 	vm_set_slot(vm, 0, 0, VM_RAM_SIZE, vm->ram, 0);
@@ -543,6 +569,28 @@ __u64 vcpu_stat(struct vcpu *vcpu, const char *name)
 	}
 	errno = ENOENT;
 	vm_die("statistics: no '%s'", name);
+}
+
+__u64 vcpu_lazy_stat(struct vcpu *vcpu, const char *name)
+{
+	char path[128], key[64];
+	__u64 value;
+	FILE *file;
+
+	snprintf(path, sizeof(path),
+		 "/sys/kernel/debug/kvm/%d-%d/vcpu%d/lazy_tscdeadline",
+		 getpid(), vcpu->vm->fd, vcpu->id);
+	file = fopen(path, "re");
+	if (!file)
+		vm_die("%s", path);
+	while (fscanf(file, "%63s", key) == 1) {
+		if (strcmp(key, name) || fscanf(file, "%lli", &value) != 1)
+			continue;
+		fclose(file);
+		return value;
+	}
+	errno = ENOENT;
+	vm_die("%s: no '%s'", path, name);
 }
 
 int vcpu_mp_state(struct vcpu *vcpu)

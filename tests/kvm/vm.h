@@ -34,6 +34,7 @@
 #define VM_DIRTY_LOG		BIT(3)
 #define VM_RO_MEMORY		BIT(4)
 #define VM_HIDE_ONLY		BIT(5)	/* not in CPUID, not enforced */
+#define VM_HLT_IN_GUEST		BIT(6)	/* HLT does not exit */
 
 struct vcpu {
 	struct vm *vm;
@@ -54,6 +55,9 @@ struct vm {
 	struct vcpu vcpus[GUEST_MAX_CPUS];
 };
 
+/* Flags that all VMs have, whatever is asked for. */
+extern unsigned int vm_flags;
+
 /* Those that exist now, for reports. */
 #define VM_MAX	8
 extern struct vm *vms[VM_MAX];
@@ -66,6 +70,8 @@ void vm_die(const char *what, ...) __noreturn __printf(1, 2);
 int vm_open_kvm(void);
 bool vm_host_has_feature(void);
 bool vm_host_lists_msr(__u32 msr);
+/* Can guests run guests of their own, with SVM? */
+bool vm_host_has_svm(void);
 struct vm *vm_create(int nr_vcpus, unsigned int flags, void (*code)(void));
 void vm_destroy(struct vm *vm);
 void vm_set_slot(struct vm *vm, int slot, __u64 gpa, __u64 size, void *hva,
@@ -88,6 +94,8 @@ int vcpu_set_msr(struct vcpu *vcpu, __u32 msr, __u64 value);
 void vcpu_get_lapic(struct vcpu *vcpu, struct kvm_lapic_state *lapic);
 void vcpu_set_lapic(struct vcpu *vcpu, struct kvm_lapic_state *lapic);
 __u64 vcpu_stat(struct vcpu *vcpu, const char *name);
+/* A line of the feature's debugfs file. */
+__u64 vcpu_lazy_stat(struct vcpu *vcpu, const char *name);
 int vcpu_mp_state(struct vcpu *vcpu);
 bool vcpu_ring_dirty(struct vcpu *vcpu, unsigned int page);
 

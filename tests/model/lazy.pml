@@ -104,6 +104,19 @@ byte gap;		/* how far ahead the host guesses; 0: not at all */
 byte delivered;		/* pending that a look has injected for */
 bool predict;		/* ... and the next may be armed unasked */
 #endif
+/*
+ * With a callback that injects by itself and then guesses, a flush can come in
+ * between: what it goes by is read under the lock that the look holds.
+ */
+#if defined(POSTED) && defined(PREDICT)
+#define FLUSH_RACES
+bool locked;		/* look in the callback, from withdrawal to verdict */
+#define LOCK		locked = 1
+#define UNLOCK		locked = 0
+#else
+#define LOCK		skip
+#define UNLOCK		skip
+#endif
 
 /* Hand-over between guest and vCPU thread, which share a CPU. */
 mtype cpu = HOST;
@@ -324,6 +337,27 @@ inline update()
 
 /* Take the deadline that is wanted out of the record and arm it as a plain one. */
 inline flush()
+{
+#ifdef FLUSH_RACES
+	if
+#ifdef FLUSH_NO_WAIT
+	:: atomic { !locked && !shadow -> skip }
+	:: atomic { !locked && shadow -> skip };
+#else
+	:: atomic { !locked && !shadow && !predict -> skip }
+	:: atomic { !locked && (shadow || predict) -> skip };
+#endif
+		flush_now();
+#ifdef PREDICT
+		predict = 0
+#endif
+	fi
+#else
+	flush_now()
+#endif
+}
+
+inline flush_now()
 {
 	atomic {
 		!in_cb ->
@@ -567,7 +601,7 @@ end_guest:
 	goto loop
 }
 
-#ifdef ADVANCE
+#if defined(ADVANCE) && !defined(POST_EARLY)
 #define DUE(d)	((d) <= now)
 #else
 #define DUE(d)	true
@@ -586,22 +620,32 @@ inline cb_inject()
 		/* The guest runs; nothing else touches the timer while in_cb. */
 		if
 		:: predict && sharing ->
+			LOCK;
 			p = pending;
 			atomic {
 				!cbuf_full ->
-				td = CHOICE(ASKED(p));
 				if
-				:: td && FIRE(td) > now ->
+				:: migrated ->
+					/* The memory, before that is copied. */
+					cbuf_full = 1; cbuf = FIRE(CHOICE(0));
+					p = NEVER
+				:: !migrated && p == delivered -> td = CHOICE(0)
+				:: else
+				fi;
+				if
+				:: p != delivered
+				:: p == delivered && td && FIRE(td) > now ->
 					shadow = td;
 					cbuf_full = 1; cbuf = FIRE(td);
 					hr = 1; hr_at = FIRE(td)
-				:: td && FIRE(td) <= now ->
+				:: p == delivered && td && FIRE(td) <= now ->
 					/* Started in the past: fires at once. */
 					shadow = td;
 					cbuf_full = 1; cbuf = FIRE(td);
 					hr = 1; hr_at = now
 				:: else
 				fi;
+				UNLOCK;
 				predict = 0
 			}
 		:: else
@@ -679,7 +723,7 @@ end_idle:
 	:: atomic {
 		hr && hr_at <= now && NEEDS_LOOK && INTACT ->
 		hr = 0; hr_at = 0; in_cb = 1;
-		shadow = 0; cbuf_full = 1; cbuf = 0
+		LOCK; shadow = 0; cbuf_full = 1; cbuf = 0
 	   };
 #ifndef NO_HOST_BARRIER
 		!cbuf_full;	/* pairs with the guest's barrier */
@@ -690,15 +734,15 @@ end_idle:
 		:: atomic { FIRE(p) <= now ->
 #else
 		:: atomic { WANTED(p) == 0 && CHOICE(0) == 0 ->
-			td = 0; REACHED(CB_DISARMED)
+			td = 0; UNLOCK; REACHED(CB_DISARMED)
 		   }
 		:: atomic { WANTED(p) && FIRE(p) <= now ->
 #endif
-			td = p; DELIVERED(p); REACHED(CB_INJECTED)
+			td = p; DELIVERED(p); UNLOCK; REACHED(CB_INJECTED)
 		   };
 			cb_inject()
 		:: atomic { CHOICE(WANTED(p)) && FIRE(CHOICE(WANTED(p))) > now && !cbuf_full ->
-			td = CHOICE(WANTED(p)); shadow = td;
+			td = CHOICE(WANTED(p)); shadow = td; UNLOCK;
 			cbuf_full = 1; cbuf = FIRE(td);
 			hr = 1; hr_at = FIRE(td);
 			REACHED(CB_REARMED);
