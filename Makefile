@@ -14,6 +14,7 @@ Usage: make TARGET [VARIABLE=VALUE]...
   help    this page (default)
   check   build everything and run all tests (20 minutes on two cores)
   check-vmx  the path of Intel CPUs, emulated by Bochs (10 minutes)
+  check-lifecycle  migration, kexec, crash kernel, moving memory, new vCPUs
   demo    measure what it gains on this machine, with and without
   bench   compare the modes on all workloads (an hour; BENCH='-r 1 -w tcp_rr'
           for parts, see benchmarks/bench -h)
@@ -100,6 +101,13 @@ bench: setup
 	@$(MAKE) --no-print-directory guest tests
 	@benchmarks/bench $(BENCH)
 
+LIFECYCLE = migrate kexec crash memory cpus
+
+check-lifecycle: setup
+	@$(MAKE) --no-print-directory host
+	@$(MAKE) --no-print-directory guest tests
+	prove --timer --failures --exec '' tests/lab/run :: $(LIFECYCLE)
+
 SOAK ?= 20
 
 soak: setup
@@ -121,4 +129,4 @@ mutants: setup
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: help setup host host-double guest tests check check-vmx demo bench sim soak mutants clean
+.PHONY: help setup host host-double guest tests check check-vmx check-lifecycle demo bench sim soak mutants clean
