@@ -14,7 +14,8 @@ Usage: make TARGET [VARIABLE=VALUE]...
   help    this page (default)
   check   build everything and run all tests (20 minutes on two cores)
   check-vmx  the path of Intel CPUs, emulated by Bochs (10 minutes)
-  check-lifecycle  migration, kexec, crash kernel, moving memory, new vCPUs
+  check-lifecycle  suspend, migration, kexec, crash kernel, moving memory,
+          new vCPUs
   demo    measure what it gains on this machine, with and without
   bench   compare the modes on all workloads (an hour; BENCH='-r 1 -w tcp_rr'
           for parts, see benchmarks/bench -h)
@@ -101,7 +102,7 @@ bench: setup
 	@$(MAKE) --no-print-directory guest tests
 	@benchmarks/bench $(BENCH)
 
-LIFECYCLE = migrate kexec crash memory cpus
+LIFECYCLE = suspend migrate kexec crash memory cpus
 
 check-lifecycle: setup
 	@$(MAKE) --no-print-directory host

@@ -90,8 +90,11 @@ lab_accel()
 		# lost, or stay, while the first CPU enters or leaves a guest,
 		# and then its guest or KVM itself is gone.  So KVM does not run
 		# on the first CPU, see l1-init.
+		#
+		# tb-size: when the code cache is full, an interrupt that was
+		# injected into a guest may be delivered once more.
 		LAB_ACCEL_NAME="QEMU TCG with emulated SVM"
-		LAB_ACCEL=(-accel "tcg,thread=multi" -cpu "max,-cx16,-la57")
+		LAB_ACCEL=(-accel "tcg,thread=multi,tb-size=2047" -cpu "max,-cx16,-la57")
 	fi
 }
 
