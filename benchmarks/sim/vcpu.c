@@ -99,9 +99,15 @@ static void sim_note(struct sim_vcpu *v, u64 now)
 		v->peak->bins[ms]++;
 }
 
-static u64 sim_due(const struct sim_vcpu *v)
+/* When the timer of @deadline is to fire, which is what may be published */
+static u64 sim_advanced(const struct sim_vcpu *v, u64 deadline)
 {
-	u64 due = v->deadline > v->advance ? v->deadline - v->advance : 1;
+	return deadline > v->advance ? deadline - v->advance : 1;
+}
+
+static u64 sim_due(const struct sim_vcpu *v, u64 lateness)
+{
+	u64 due = sim_advanced(v, v->deadline) + lateness;
 
 	return due > v->armed_at ? due : v->armed_at;
 }
@@ -114,12 +120,7 @@ static u64 sim_due(const struct sim_vcpu *v)
  */
 u64 sim_vcpu_fires(const struct sim_vcpu *v)
 {
-	u64 due = v->deadline > v->advance ? v->deadline - v->advance : 1;
-
-	if (!v->deadline)
-		return SIM_NEVER;
-	due += v->lateness;
-	return due > v->armed_at ? due : v->armed_at;
+	return v->deadline ? sim_due(v, v->lateness) : SIM_NEVER;
 }
 
 /* What the guest waits for has to be looked at when it is due, not later. */
@@ -130,12 +131,12 @@ static void sim_check(struct sim_vcpu *v, u64 now)
 	if (!v->waiting)
 		return;
 	v->n.lost += !v->deadline;
-	v->n.late += v->deadline && sim_due(v) > bound;
+	v->n.late += v->deadline && sim_due(v, 0) > bound;
 }
 
 static void sim_publish(struct sim_vcpu *v, u64 deadline)
 {
-	v->published = deadline > v->advance ? deadline - v->advance : 1;
+	v->published = sim_advanced(v, deadline);
 }
 
 static void sim_arm(struct sim_vcpu *v, u64 wanted, u64 now, bool publish)
