@@ -104,6 +104,8 @@ MODULE_PARM_DESC(enable, "use the lazy TSC deadline if the host offers it (defau
  * @cancel_traps: how many of them needed a write
  * @fired: interrupts
  * @early: interrupts before @deadline or with nothing wanted, without excuse
+ * @early_deadline: the deadline that was wanted when the last of them came; 0: none
+ * @early_tsc: TSC value at which it came
  * @stale: the same, but see @crossing
  * @reenabled: times the host was asked to share again
  */
@@ -127,6 +129,8 @@ struct lazy_tscdeadline_cpu {
 	u64 cancel_traps;
 	u64 fired;
 	u64 early;
+	u64 early_deadline;
+	u64 early_tsc;
 	u64 stale;
 	u64 reenabled;
 };
@@ -278,6 +282,9 @@ static struct lazy_tscdeadline_cpu *lazy_tscdeadline_of(struct clock_event_devic
 /* Have the host look at @deadline in time: through the record, or by a write. */
 static void lazy_tscdeadline_program(struct lazy_tscdeadline_cpu *lc, u64 deadline, u64 now)
 {
+	u64 armed = 0;
+	bool trap = true;
+
 	/* Without sharing as well: a host of the RFC may not stop looking. */
 	WRITE_ONCE(lc->record->pending, deadline);
 	if (likely(lc->sharing)) {
@@ -288,10 +295,12 @@ static void lazy_tscdeadline_program(struct lazy_tscdeadline_cpu *lc, u64 deadli
 		 * one CPU has a host next to it, too.
 		 */
 		virt_mb();
-		if (!lazy_tscdeadline_must_trap(READ_ONCE(lc->record->armed),
-						deadline, now))
-			return;
+		armed = READ_ONCE(lc->record->armed);
+		trap = lazy_tscdeadline_must_trap(armed, deadline, now);
 	}
+	trace_lazy_tscdeadline_program(now, deadline, armed, trap);
+	if (!trap)
+		return;
 
 	lc->traps++;
 	lazy_tscdeadline_write(lc, deadline);
@@ -304,46 +313,39 @@ static int lazy_tscdeadline_set_next_event(unsigned long delta,
 {
 	struct lazy_tscdeadline_cpu *lc = lazy_tscdeadline_of(dev);
 	bool replaces = lc->waiting;
-	u64 armed = READ_ONCE(lc->record->armed);
-	u64 last = lc->deadline, traps = lc->traps;
+	u64 last = lc->deadline;
 	u64 now = rdtsc();
 
 	lc->programmed++;
 	lc->deadline = now + (u64)delta * LAZY_TSC_DIVISOR;
 	lc->waiting = true;
 	lazy_tscdeadline_program(lc, lc->deadline, now);
-	trace_lazy_tscdeadline_program(now, lc->deadline, armed, lc->traps != traps);
 	if (replaces)
 		lazy_tscdeadline_dropped(lc, last);
 	return 0;
 }
 
-/* Returns whether the host must be told that nothing is wanted any more. */
-static bool lazy_tscdeadline_drop_pending(struct lazy_tscdeadline_cpu *lc)
-{
-	WRITE_ONCE(lc->record->pending, 0);
-	if (!lc->sharing)
-		return true;
-
-	/* Pairs as in lazy_tscdeadline_program(). */
-	virt_mb();
-	return lazy_tscdeadline_cancel_must_trap(READ_ONCE(lc->record->features),
-						 READ_ONCE(lc->record->armed),
-						 lc->deadline, rdtsc());
-}
-
 /* Nothing is wanted any more; @leave: the host need not know at once. */
 static void lazy_tscdeadline_cancel(struct lazy_tscdeadline_cpu *lc, bool leave)
 {
-	u64 armed = READ_ONCE(lc->record->armed), traps = lc->cancel_traps;
-	u64 now = rdtsc();
+	u64 armed = 0, now = rdtsc();
+	bool trap = true;
 
 	lc->cancelled++;
-	if (lazy_tscdeadline_drop_pending(lc) || !leave) {
+	WRITE_ONCE(lc->record->pending, 0);
+	if (lc->sharing) {
+		/* Pairs as in lazy_tscdeadline_program(). */
+		virt_mb();
+		armed = READ_ONCE(lc->record->armed);
+		trap = !leave ||
+		       lazy_tscdeadline_cancel_must_trap(READ_ONCE(lc->record->features),
+							 armed, lc->deadline, rdtsc());
+	}
+	trace_lazy_tscdeadline_program(now, 0, armed, trap);
+	if (trap) {
 		lc->cancel_traps++;
 		lazy_tscdeadline_write(lc, 0);
 	}
-	trace_lazy_tscdeadline_program(now, 0, armed, lc->cancel_traps != traps);
 	if (lc->waiting)
 		lazy_tscdeadline_dropped(lc, lc->deadline);
 	lc->waiting = false;
@@ -387,14 +389,18 @@ static int lazy_tscdeadline_set_oneshot(struct clock_event_device *dev)
 /* Sort the interrupt that has come: the deadline's, or one that is not due? */
 static void lazy_tscdeadline_account(struct lazy_tscdeadline_cpu *lc)
 {
+	u64 now = rdtsc_ordered();
+
 	lc->fired++;
-	if (lc->waiting && rdtsc_ordered() >= lc->deadline) {
+	if (lc->waiting && now >= lc->deadline) {
 		lc->waiting = false;
 	} else if (lc->crossing) {
 		lc->crossing = false;
 		lc->stale++;
 	} else {
 		lc->early++;
+		lc->early_deadline = lc->waiting ? lc->deadline : 0;
+		lc->early_tsc = now;
 	}
 }
 
@@ -503,7 +509,7 @@ static int lazy_tscdeadline_attach(struct lazy_tscdeadline_cpu *lc, int cpu)
 	/* The core has put a handler there that does nothing. */
 	lapic->event_handler = lazy_tscdeadline_interrupt;
 	/* What comes of lapic-deadline's last event is no early interrupt. */
-	lc->crossing = lazy_tscdeadline_requested();
+	lc->crossing |= lazy_tscdeadline_requested();
 	return 0;
 }
 
@@ -654,6 +660,8 @@ static int lazy_tscdeadline_show(struct seq_file *m, void *unused)
 		{ "cancel_trapped", READ_ONCE(lc->cancel_traps) },
 		{ "fired", READ_ONCE(lc->fired) },
 		{ "early", READ_ONCE(lc->early) },
+		{ "early_deadline", READ_ONCE(lc->early_deadline) },
+		{ "early_tsc", READ_ONCE(lc->early_tsc) },
 		{ "stale", READ_ONCE(lc->stale) },
 		{ "reenabled", READ_ONCE(lc->reenabled) },
 		{ "native", READ_ONCE(lc->attached) && !READ_ONCE(lc->sharing) },

@@ -9,8 +9,8 @@
 
 /*
  * At @now, in ticks of the TSC, this CPU began to program @deadline, or to give
- * up what it had programmed (0); @armed was what the host had published a moment
- * before.  @trapped: the MSR was written.
+ * up what it had programmed (0).  The host had published @armed (0 as well if
+ * nothing is shared), hence the MSR is written next, or not: @trapped.
  */
 TRACE_EVENT(lazy_tscdeadline_program,
 	TP_PROTO(u64 now, u64 deadline, u64 armed, bool trapped),
