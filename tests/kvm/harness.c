@@ -404,3 +404,12 @@ void harness_sleep_ms(unsigned int ms)
 	while (nanosleep(&t, &t) && errno == EINTR)
 		;
 }
+
+/* CLOCK_MONOTONIC, in microseconds. */
+__u64 harness_now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000ULL + t.tv_nsec / 1000;
+}

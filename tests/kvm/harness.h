@@ -68,5 +68,6 @@ void harness_cpu(unsigned int n, cpu_set_t *set);
  */
 void harness_posted(void);
 void harness_sleep_ms(unsigned int ms);
+__u64 harness_now_us(void);
 
 #endif /* _LAZY_TEST_HARNESS_H */

@@ -544,38 +544,61 @@ void guest_scribble(void)
 	guest_recover(c);
 }
 
+/* Until vCPU 0 has had enough, and not while it programs. */
 static void guest_stormer(struct guest_cpu *c)
 {
 	struct lazy_tscdeadline_record *victim = guest_cpus[0].record;
-	__u64 end;
+	__u64 ahead = guest_us(c->arg[ARG_STEPS]);
+	int flag;
 
-	guest_await_flag();
-	end = guest_rdtsc() + guest_ms(c->arg[ARG_FIRST_MS]);
-	while (guest_rdtsc() < end)
-		WRITE_ONCE(victim->pending, guest_rdtsc() + guest_us(2));
-	WRITE_ONCE(guest_flag, 2);
+	while ((flag = READ_ONCE(guest_flag)) != 2) {
+		if (flag)
+			WRITE_ONCE(victim->pending, guest_rdtsc() + ahead);
+		else
+			guest_pause();
+	}
 	guest_finish();
 }
 
 /*
- * vCPU 1 keeps the deadline of vCPU 0 just ahead of the host's looks.  When it
- * stops, at the latest, there must be an interrupt.
+ * vCPU 1 keeps the deadline of vCPU 0 just ahead of the host's looks: there must
+ * be an interrupt all the same.  It goes on until there were as many as wanted.
  */
 void guest_storm(void)
 {
 	struct guest_cpu *c = guest_self();
-	__u64 before;
+	__u64 before, i;
 
 	if (c->id)
 		guest_stormer(c);
 	guest_start();
-	do {
+	for (i = 0; i < c->arg[ARG_ROUNDS]; i++) {
 		before = c->fired;
 		guest_program(guest_rdtsc() + guest_ms(5));
-		if (before == 0)
-			WRITE_ONCE(guest_flag, 1);
+		WRITE_ONCE(guest_flag, 1);
 		while (c->fired == before)
 			guest_wait();
-	} while (READ_ONCE(guest_flag) != 2);
+		WRITE_ONCE(guest_flag, 0);
+	}
+	WRITE_ONCE(guest_flag, 2);
 	guest_recover(c);
+}
+
+/* What was delivered is wanted once more: it is past, and fires at once. */
+void guest_again(void)
+{
+	struct guest_cpu *c = guest_self();
+	__u64 deadline, i;
+
+	guest_start();
+	for (i = 0; i < c->arg[ARG_ROUNDS]; i++) {
+		deadline = guest_rdtsc() + guest_us(c->arg[ARG_STEPS]);
+		guest_program(deadline);
+		guest_wait_fired();
+		guest_check_eq(guest_program(deadline), 1);
+		guest_wait_fired();
+		guest_judge();
+	}
+	guest_linger(c->last);
+	guest_finish();
 }

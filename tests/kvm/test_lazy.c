@@ -425,6 +425,35 @@ static void run_hole(const struct scenario *s, int dialect, int wait)
 	vm_destroy(vm);
 }
 
+/*
+ * What the record was has become something else (a kexec without a word to the
+ * host, a page given to another guest kernel): the host does not write there, and
+ * injects, as it cannot know what is wanted.
+ */
+static void run_reused(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct lazy_tscdeadline_record *r = vm_record(vm, 0);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	const struct lazy_tscdeadline_record other = {
+		.pending = 0x6b6b6b6b6b6b6b6b,
+		.armed = 0x6b6b6b6b6b6b6b6b,
+	};
+
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	check_published(vm);
+	r->pending = other.pending;
+	r->armed = other.armed;
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	check_eq(r->pending, other.pending);
+	check_eq(r->armed, other.armed);
+	check_eq(vcpu_lazy_stat(vcpu, "lost"), 1);
+	r->pending = 0;
+	r->armed = 0;
+	harness_until(vcpu, GUEST_CALL_DONE);
+	vm_destroy(vm);
+}
+
 static void run_init_ipi(const struct scenario *s, int dialect, int wait)
 {
 	struct vm *vm = new_vm(s, dialect, wait);
@@ -458,6 +487,27 @@ static void run_hostile(const struct scenario *s, int dialect, int wait)
 	harness_note_vm(good);
 	vm_destroy(bad);
 	vm_destroy(good);
+}
+
+/*
+ * A sibling moves the deadline for ever: the host's looks are bounded, 16 for
+ * each interrupt and one per 200 us (what KVM grants periodic APIC timers).
+ */
+static void run_storm(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	__u64 start = harness_now_us(), us, looks;
+
+	harness_all_done(vm);
+	us = harness_now_us() - start;
+	looks = vcpu_lazy_stat(vcpu, "looks_sw") +
+		vcpu_lazy_stat(vcpu, "looks_vcpu");
+	harness_note("%llu us, %llu interrupts, %llu looks, floor %llu", us,
+		     vm_cpu(vm, 0)->fired, looks, vcpu_lazy_stat(vcpu, "floor"));
+	check(vm_cpu(vm, 0)->fired >= s->arg[ARG_ROUNDS]);
+	check(looks <= 18 * vm_cpu(vm, 0)->programmed + us / 200);
+	vm_destroy(vm);
 }
 
 static void run_listed(const struct scenario *s, int dialect, int wait)
@@ -538,6 +588,8 @@ static const struct scenario scenarios[] = {
 	       35000),
 	ROUNDS("moved later, then to the past", ALL, BOTH, 2, 6, 20000, 40000,
 	       -10),
+	{ "delivered, and wanted again", run_to_end, guest_again, ALL, BOTH,
+	  { 20, 10000 } },
 	{ "a steady rhythm, then silence", run_to_end, guest_rhythm, ALL, BOTH,
 	  { 60, 5000 } },
 	{ "a fast rhythm, then silence", run_to_end, guest_rhythm, ALL, BOTH,
@@ -644,12 +696,16 @@ static const struct scenario scenarios[] = {
 	  { 6, 20000, 30000, 40000 }, .flags = VM_DIRTY_RING, .min_skips = 3 },
 	{ "memory missing while the guest runs", run_hole, guest_hole, LAZY,
 	  BOTH, { OP_NONE, 100, 130 } },
+	{ "memory used for something else is left alone", run_reused,
+	  guest_hole, LAZY, BOTH, { OP_NONE, 100, 130 } },
 
 	/* Enemies. */
 	{ "a sibling scribbles over the record", run_hostile, guest_scribble,
 	  LAZY, BOTH, { 1000000 }, .vcpus = 2 },
-	{ "a sibling keeps moving the deadline", run_hostile, guest_storm,
-	  LAZY, BOTH, { 0, 300 }, .vcpus = 2 },
+	{ "a sibling keeps moving the deadline by 2 us", run_storm,
+	  guest_storm, LAZY, BOTH, { 20, 2 }, .vcpus = 2 },
+	{ "a sibling keeps moving the deadline by 50 us", run_storm,
+	  guest_storm, LAZY, BOTH, { 20, 50 }, .vcpus = 2 },
 	{ "hidden and enforced: refused", run_hidden, guest_refused, PLAIN,
 	  BOTH, .flags = VM_HIDE_FEATURE },
 	{ "no local APIC in the kernel: refused", run_hidden,
