@@ -557,6 +557,7 @@ static void guest_stormer(struct guest_cpu *c)
 		else
 			guest_pause();
 	}
+	WRITE_ONCE(guest_flag, 3);
 	guest_finish();
 }
 
@@ -581,6 +582,31 @@ void guest_storm(void)
 		WRITE_ONCE(guest_flag, 0);
 	}
 	WRITE_ONCE(guest_flag, 2);
+	/* Its last store may come much later. */
+	while (READ_ONCE(guest_flag) != 3)
+		guest_pause();
+	guest_recover(c);
+}
+
+/*
+ * As guest_storm(), but it moves the deadline itself, without a trap, until the
+ * host has seen enough.
+ */
+void guest_move(void)
+{
+	struct guest_cpu *c = guest_self();
+	__u64 ahead = guest_us(c->arg[ARG_STEPS]), before;
+
+	guest_start();
+	while (READ_ONCE(c->arg[ARG_ROUNDS])) {
+		before = c->fired;
+		guest_program(guest_rdtsc() + ahead);
+		while (c->fired == before) {
+			WRITE_ONCE(guest_record()->pending, guest_rdtsc() + ahead);
+			guest_window();
+		}
+		guest_call(GUEST_CALL_SYNC);
+	}
 	guest_recover(c);
 }
 

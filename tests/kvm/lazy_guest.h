@@ -64,6 +64,7 @@ void guest_hole(void);
 void guest_init_ipi(void);
 void guest_scribble(void);
 void guest_storm(void);
+void guest_move(void);
 void guest_again(void);
 
 #endif /* _LAZY_TEST_LAZY_GUEST_H */

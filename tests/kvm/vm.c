@@ -571,6 +571,22 @@ __u64 vcpu_stat(struct vcpu *vcpu, const char *name)
 	vm_die("statistics: no '%s'", name);
 }
 
+unsigned int vm_swap_parameter(const char *name, unsigned int value)
+{
+	unsigned int before;
+	char path[128];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/module/kvm/parameters/%s", name);
+	file = fopen(path, "r+e");
+	if (!file || fscanf(file, "%u", &before) != 1)
+		vm_die("%s", path);
+	rewind(file);
+	if (fprintf(file, "%u\n", value) < 0 || fclose(file))
+		vm_die("%s", path);
+	return before;
+}
+
 __u64 vcpu_lazy_stat(struct vcpu *vcpu, const char *name)
 {
 	char path[128], key[64];
