@@ -18,8 +18,8 @@
 #include "trace.h"
 
 /* Beyond the 32 bits of the hv timer at any of its rates, and at the lowest. */
-#define FAR_TICKS	(1ULL << 40)
-#define RANGE_TICKS	((1ULL << 32) + (1ULL << 27))
+#define FAR_TICKS	0x10000000000ULL
+#define RANGE_TICKS	0x108000000ULL
 
 #define PLAIN		BIT(GUEST_PLAIN)
 #define LAZY		(BIT(GUEST_RFC) | BIT(GUEST_OURS))

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,22 +15,22 @@
 /* Of our own, so that others may count as well. */
 #define INSTANCE	"instances/lazytest/"
 
+/* Not by way of a FILE, which would truncate the file or look for its end. */
 static bool __printf(2, 3) trace_write(const char *name, const char *text, ...)
 {
 	char path[128];
 	va_list args;
-	FILE *file;
-	bool good;
+	int fd, n;
 
 	snprintf(path, sizeof(path), TRACING "%s", name);
-	file = fopen(path, "ae");
-	if (!file)
+	fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+	if (fd < 0)
 		return false;
 	va_start(args, text);
-	good = vfprintf(file, text, args) >= 0;
+	n = vdprintf(fd, text, args);
 	va_end(args);
-	/* The kernel's answer comes when it is flushed. */
-	return !fclose(file) && good;
+	close(fd);
+	return n > 0;
 }
 
 /* A test before this one may have been stopped, and left all that. */
