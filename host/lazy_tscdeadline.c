@@ -1274,6 +1274,7 @@ static int lazy_tscdeadline_show(struct seq_file *m, void *v)
 	seq_printf(m, "msr 0x%llx\n", lazy->msr);
 	seq_printf(m, "armed %llu\n", lazy->published);
 	seq_printf(m, "look %d\n", lazy->look);
+	seq_printf(m, "hv_timer %d\n", lazy_timer(lazy)->hv_timer_in_use);
 	seq_printf(m, "deadline %llu\n", lazy_timer(lazy)->tscdeadline);
 	seq_printf(m, "now %llu\n", lazy_guest_tsc(lazy));
 	seq_printf(m, "policy %s\n", lazy_policy_names[lazy->policy.mode]);

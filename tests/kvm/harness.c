@@ -248,6 +248,11 @@ static void on_signal(int number)
 	(void)number;
 }
 
+unsigned int harness_nr_cpus(void)
+{
+	return CPU_COUNT(&allowed);
+}
+
 void harness_cpu(unsigned int n, cpu_set_t *set)
 {
 	int cpu;
@@ -367,6 +372,29 @@ void harness_disturb(struct harness_job *job, unsigned int ms)
 		pthread_kill(job->thread, SIGUSR1);
 		harness_sleep_ms(ms);
 	}
+}
+
+void harness_place(struct harness_job *job, unsigned int n)
+{
+	cpu_set_t set;
+	int error;
+
+	harness_cpu(n, &set);
+	error = pthread_setaffinity_np(job->thread, sizeof(set), &set);
+	/* It may just have ended. */
+	if (error && error != ESRCH)
+		vm_die("cannot move the vCPU's thread");
+}
+
+unsigned int harness_roam(struct harness_job *job, unsigned int ms)
+{
+	unsigned int moves;
+
+	for (moves = 0; !READ_ONCE(job->stopped); moves++) {
+		harness_place(job, moves);
+		harness_sleep_ms(ms);
+	}
+	return moves;
 }
 
 void harness_stop(struct harness_job *job)

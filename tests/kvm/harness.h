@@ -57,9 +57,14 @@ struct harness_job *harness_start(struct vcpu *vcpu, int host_cpu);
 void harness_join(struct harness_job *job);
 /* Signal its thread once in so many milliseconds, until it ends by itself. */
 void harness_disturb(struct harness_job *job, unsigned int ms);
+/* Move its thread to the n-th CPU. */
+void harness_place(struct harness_job *job, unsigned int n);
+/* Move its thread from CPU to CPU, every so many ms, until it ends: how often. */
+unsigned int harness_roam(struct harness_job *job, unsigned int ms);
 /* Make the vCPU's thread leave the guest for good and end. */
 void harness_stop(struct harness_job *job);
 void harness_pin(int host_cpu);
+unsigned int harness_nr_cpus(void);
 /* The n-th of these CPUs, beginning again after the last. */
 void harness_cpu(unsigned int n, cpu_set_t *set);
 /*

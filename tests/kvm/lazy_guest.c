@@ -10,7 +10,7 @@ static struct lazy_tscdeadline_record *guest_record(void)
 	return guest_self()->record;
 }
 
-static __u64 guest_armed(void)
+__u64 guest_armed(void)
 {
 	return READ_ONCE(guest_record()->armed);
 }
@@ -64,7 +64,7 @@ void guest_set_up_skip(__u64 first, __u64 second)
 		   guest_armed(), guest_record()->pending);
 }
 
-static void guest_still_works(void)
+void guest_still_works(void)
 {
 	struct guest_cpu *c = guest_self();
 	__u64 value;

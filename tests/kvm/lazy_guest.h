@@ -51,6 +51,8 @@ void guest_start(void);
 void guest_finish(void);
 void guest_linger(__u64 until);
 void guest_set_up_skip(__u64 first, __u64 second);
+void guest_still_works(void);
+__u64 guest_armed(void);
 
 void guest_rounds(void);
 void guest_rhythm(void);

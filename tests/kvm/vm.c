@@ -39,6 +39,7 @@
 #define CR4_BITS	0x620UL		/* OSXMMEXCPT OSFXSR PAE */
 #define EFER_BITS	0x500UL		/* LMA LME */
 
+#define CPUID_1_ECX_VMX		BIT(5)
 #define CPUID_1_ECX_X2APIC	BIT(21)
 #define CPUID_1_ECX_DEADLINE	BIT(24)
 #define CPUID_KVM_FEATURES	0x40000001
@@ -143,6 +144,21 @@ bool vm_host_has_feature(void)
 bool vm_host_has_svm(void)
 {
 	return supported_leaf(CPUID_EXT_FEATURES).ecx & CPUID_EXT_ECX_SVM;
+}
+
+bool vm_host_has_vmx(void)
+{
+	return supported_leaf(1).ecx & CPUID_1_ECX_VMX;
+}
+
+bool vm_host_has_hv_timer(void)
+{
+	FILE *file = fopen("/sys/module/kvm_intel/parameters/preemption_timer", "re");
+	int c = file ? fgetc(file) : 'N';
+
+	if (file)
+		fclose(file);
+	return c == 'Y';
 }
 
 bool vm_host_lists_msr(__u32 msr)

@@ -70,8 +70,11 @@ void vm_die(const char *what, ...) __noreturn __printf(1, 2);
 int vm_open_kvm(void);
 bool vm_host_has_feature(void);
 bool vm_host_lists_msr(__u32 msr);
-/* Can guests run guests of their own, with SVM? */
+/* Can guests run guests of their own, with that? */
 bool vm_host_has_svm(void);
+bool vm_host_has_vmx(void);
+/* Are timers in the VMX preemption timer while the vCPU runs? */
+bool vm_host_has_hv_timer(void);
 struct vm *vm_create(int nr_vcpus, unsigned int flags, void (*code)(void));
 void vm_destroy(struct vm *vm);
 void vm_set_slot(struct vm *vm, int slot, __u64 gpa, __u64 size, void *hva,
