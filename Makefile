@@ -109,6 +109,14 @@ check-lifecycle: setup
 	@$(MAKE) --no-print-directory guest tests
 	prove --timer --failures --exec '' tests/lab/run :: $(LIFECYCLE)
 
+# QEMU with the patches of host/qemu/.
+check-qemu:
+	@tests/setup -x tests/qemu/packages.txt
+	@$(MAKE) --no-print-directory host
+	@$(MAKE) --no-print-directory guest tests
+	LAB_QEMU=$$(tests/qemu/build) && export LAB_QEMU && \
+		prove --timer --failures --exec '' tests/lab/run :: 'qemu-*'
+
 SOAK ?= 20
 
 soak: setup
@@ -130,4 +138,4 @@ mutants: setup
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: help setup host host-double guest tests check check-vmx check-lifecycle demo bench sim soak mutants clean
+.PHONY: help setup host host-double guest tests check check-vmx check-lifecycle check-qemu demo bench sim soak mutants clean
