@@ -159,6 +159,7 @@ vm_pipes()
 	qmp_out[vm]=$out
 	qmp_seen[vm]=''
 	[ -e "$LAB_OUT/qemu.log" ] || : >"$LAB_OUT/qemu.log"
+	# shellcheck disable=SC2034 # for scenarios
 	log_from=$(($(wc -l <"$LAB_OUT/qemu.log") + 1))
 }
 
