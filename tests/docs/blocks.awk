@@ -3,7 +3,7 @@
 # Takes literal blocks and tables out of reStructuredText.  -v what=LIST prints a
 # line "FILE LINE KIND" for each literal block, KIND being what the comment
 # ".. run: KIND" before it says, or "unmarked"; what=RUN with kind=KIND prints the
-# blocks of that kind, each after a line "#@ FILE:LINE"; what=NAMES with kind=KIND
+# blocks of that kind, each after a line "#@ FILE:LINE"; what=ALL all blocks; what=NAMES with kind=KIND
 # the first column of the tables that ".. names: KIND" precedes.
 
 function indent_of(line)
@@ -16,8 +16,8 @@ function put()
 {
 	if (what == "LIST")
 		print FILENAME, first, mark
-	mine = what == "RUN" && mark == kind
-	if (mine)
+	mine = what == "ALL" || what == "RUN" && mark == kind
+	if (mine && what == "RUN")
 		print "#@ " FILENAME ":" first
 	mark = "unmarked"
 }
