@@ -7,38 +7,57 @@ KERNELS	:= $(CACHE)/kernels
 export BUILD
 
 define HELP
-lazy TSC deadline: KVM guests that program timers without VM exits
+NAME
+  lazy TSC deadline - KVM guests that program timers without VM exits
 
-Usage: make TARGET [VARIABLE=VALUE]...
+SYNOPSIS
+  make TARGET [VARIABLE=VALUE]...
 
-  help    this page (default)
-  check   build everything and run all tests (20 minutes on two cores)
-  check-vmx  the path of Intel CPUs, emulated by Bochs (15 minutes; VMX=-s: 5)
-  check-lifecycle  suspend, migration, kexec, crash kernel, moving memory,
-          new vCPUs
-  demo    measure what it gains on this machine, with and without
-  bench   compare the modes on all workloads (an hour; BENCH='-r 1 -w tcp_rr'
-          for parts, see benchmarks/bench -h)
-  demo LAB=vmx, bench LAB=vmx  the same on Intel's path, in instruction time
-  soak    timers for SOAK minutes (20) while CPUs come and go, next to random
-          operations
-  sim     what the policies cost for up to 100,000 vCPUs: a simulation
-          (SIM='-n 100000 -t 2 -r fleet' for parts, see build/sim/sim -h)
-  mutants take out essential parts one by one: do the tests notice? (an hour)
+TESTS (each installs and builds what it needs; Debian 12, as root or with sudo)
+  check            build everything and run all tests (20 minutes on two cores)
+  check-vmx        the path of Intel CPUs, emulated by Bochs (15 minutes; VMX=-s: 5)
+  check-lifecycle  suspend, migration, kexec, crash kernel, moving memory, vCPUs
+                   that come and go
+  check-qemu       QEMU with the patches of host/qemu/ (builds it once: 15 minutes)
+  soak             timers for SOAK minutes while CPUs come and go, next to random
+                   operations
+  mutants          take out essential parts one by one: do the tests notice? (1 hour)
 
-  setup   install the Debian packages that are needed, unpack kernels
-          (Debian 12, as root or through sudo; check and demo do it themselves)
-  host    build kvm.ko, kvm-amd.ko and kvm-intel.ko
-  guest   build the guest's driver
-  tests   build the test programs
-  clean   remove what was built
+MEASUREMENTS
+  demo             what it gains on this machine, with and without
+  bench            compare the modes on all workloads (1 hour)
+  sim              what the policies cost for up to 100,000 vCPUs: a simulation
 
-  BUILD=DIR       where builds and logs go (default: build)
-  LAZY_CACHE=DIR  where kernels are unpacked
-                  (default: ~/.cache/lazy-tscdeadline)
+PARTS
+  help             this page (default)
+  setup            install the Debian packages that are needed, unpack kernels
+  host             build kvm.ko, kvm-amd.ko and kvm-intel.ko
+  host-double      the same with a double of posted interrupts, for tests only
+  guest            build the guest's driver
+  tests            build the test programs
+  clean            remove what was built
 
-Single parts of the tests: tests/lab/run -h (scenarios in the nested lab),
-tests/static (style), build/tests/unit/* (user space).
+VARIABLES
+  BUILD=DIR        where builds and logs go (default: build)
+  LAZY_CACHE=DIR   where kernels and QEMU are kept (~/.cache/lazy-tscdeadline)
+  LAB=vmx          demo, bench: on Intel's path, in instruction time
+  BENCH=OPTIONS    parts of bench, see benchmarks/bench -h
+  SIM=OPTIONS      parts of sim, see build/sim/sim -h
+  SOAK=MINUTES     default: 20
+
+FILES
+  build/lab/       logs of the lab: a folder for each scenario, l1-N for its hosts
+  build/demo/, build/bench/   figures of measurements
+  tests/lab/*.tbl  scenarios: tests/lab/run -h runs single ones
+  tests/unit, tests/static, tests/model/run, tests/docs/run   other single tests
+
+EXAMPLES
+  make demo LAB=vmx
+  make bench BENCH='-r 1 -w tcp_rr -m off,predict'
+  make host guest tests && tests/lab/run 'load-*'
+
+SEE ALSO
+  README.md, Documentation/usage.rst, Documentation/developing.rst
 endef
 
 help:
@@ -77,7 +96,7 @@ tests:
 	@$(MAKE) --no-print-directory -C tests
 
 TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c)) \
-	tests/static $(wildcard tests/model/run) tests/lab/run
+	tests/static tests/docs/run $(wildcard tests/model/run) tests/lab/run
 
 # In this order, even with -j.
 check: setup
@@ -109,6 +128,14 @@ check-lifecycle: setup
 	@$(MAKE) --no-print-directory guest tests
 	prove --timer --failures --exec '' tests/lab/run :: $(LIFECYCLE)
 
+# QEMU with the patches of host/qemu/.
+check-qemu:
+	@tests/setup -x tests/qemu/packages.txt
+	@$(MAKE) --no-print-directory host
+	@$(MAKE) --no-print-directory guest tests
+	LAB_QEMU=$$(tests/qemu/build) && export LAB_QEMU && \
+		prove --timer --failures --exec '' tests/lab/run :: 'qemu-*'
+
 SOAK ?= 20
 
 soak: setup
@@ -130,4 +157,4 @@ mutants: setup
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: help setup host host-double guest tests check check-vmx check-lifecycle demo bench sim soak mutants clean
+.PHONY: help setup host host-double guest tests check check-vmx check-lifecycle check-qemu demo bench sim soak mutants clean

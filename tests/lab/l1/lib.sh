@@ -26,6 +26,7 @@ vms=0				# how many there have been
 qemu_pid=() qmp_in=() qmp_out=() qmp_seen=()
 
 work=$(mktemp -d)
+image=$work/state.qcow2		# for snapshots
 feature_before=$(cat $PARAMETERS/lazy_tscdeadline)
 trap clean_up EXIT
 mkfifo "$work"/guest.{in,out}
@@ -146,9 +147,8 @@ qmp_until()
 	bail "$1 says for ever: $line"
 }
 
-# vm_start [OPTION]...: one more QEMU, which is then the one that is spoken to.
-# shellcheck disable=SC2120 # options there need not be
-vm_start()
+# vm_pipes: get ready to talk to one more QEMU.
+vm_pipes()
 {
 	local in out
 
@@ -158,13 +158,30 @@ vm_start()
 	qmp_in[vm]=$in
 	qmp_out[vm]=$out
 	qmp_seen[vm]=''
-	"$LAB_TOP/tests/lab/boot-l2" --kernel "$LAB_KERNEL" --out "$LAB_OUT" \
+	[ -e "$LAB_OUT/qemu.log" ] || : >"$LAB_OUT/qemu.log"
+	# shellcheck disable=SC2034 # for scenarios
+	log_from=$(($(wc -l <"$LAB_OUT/qemu.log") + 1))
+}
+
+# vm_run [OPTION]...: become that QEMU.
+vm_run()
+{
+	LAB_QEMU=${vm_qemu-${LAB_QEMU:-}} \
+	exec "$LAB_TOP/tests/lab/boot-l2" --kernel "$LAB_KERNEL" --out "$LAB_OUT" \
 		--timeout $((1800 + 60 * ${SOAK:-0})) \
 		--cpus "$LAB_CPUS" --cpu "${vm_cpu-$LAB_CPU}" --append "quiet $LAB_APPEND job=agent" \
 		--mem ${LAB_MEM}M \
 		--initrd "${vm_initrd:-$(vm_initrd "$LAB_KERNEL")}" \
 		--guest-port "$work/guest" --qmp-port "$work/qmp$vm" \
-		-- -pidfile "$work/pid$vm" "$@" >>"$LAB_OUT/qemu.log" 2>&1 &
+		-- -pidfile "$work/pid$vm" "$@"
+}
+
+# vm_start [OPTION]...: one more QEMU, which is then the one that is spoken to.
+# shellcheck disable=SC2120 # options there need not be
+vm_start()
+{
+	vm_pipes
+	vm_run "$@" >>"$LAB_OUT/qemu.log" 2>&1 &
 	qemu_pid[vm]=$!
 	qmp_read
 	qmp qmp_capabilities
@@ -297,4 +314,33 @@ guest_loads()
 	guest_check "it is the clock event device of all CPUs" devices_are_ours
 	guest all_lazy
 	host_lazy 1 "shares a record"
+}
+
+# job COMMAND ARGUMENTS: a job of QEMU; wait until it has succeeded.
+job()
+{
+	qmp "$1" "{\"job-id\": \"job\", $2}"
+	qmp_until query-jobs '*"status": "concluded"*'
+	[[ $line != *'"error": '* ]] || bail "$1: $line"
+	qmp job-dismiss '{"id": "job"}'
+}
+
+# image_make: a place for the state (qemu-img is in another package).
+image_make()
+{
+	: >"$image"
+	image_open file
+	job blockdev-create '"options": {"driver": "qcow2", "file": "file", "size": 1048576}'
+	qmp blockdev-add '{"node-name": "image", "driver": "qcow2", "file": "file"}'
+}
+
+image_open()
+{
+	qmp blockdev-add "{\"node-name\": \"$1\", \"driver\": \"file\", \"filename\": \"$image\"}"
+}
+
+# snapshot save|load
+snapshot()
+{
+	job "snapshot-$1" '"tag": "tag", "vmstate": "image", "devices": ["image"]'
 }

@@ -246,6 +246,15 @@ all_plain()
 	check "all CPUs have plain timers" all_are plain
 }
 
+# never_left: lazy mode, since the driver was loaded; each CPU is a test.
+never_left()
+{
+	for cpu in $(cpus); do
+		check "CPU $cpu has not enabled its record again" is "$cpu" reenabled 0
+		check "CPU $cpu is not native" is "$cpu" native 0
+	done
+}
+
 # none_early: each CPU is a test.
 none_early()
 {
