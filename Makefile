@@ -16,6 +16,7 @@ Usage: make TARGET [VARIABLE=VALUE]...
   check-vmx  the path of Intel CPUs, emulated by Bochs (10 minutes)
   check-lifecycle  suspend, migration, kexec, crash kernel, moving memory,
           new vCPUs
+  check-packages  install these packages in a fresh Debian, boot it, remove them
   demo    measure what it gains on this machine, with and without
   bench   compare the modes on all workloads (an hour; BENCH='-r 1 -w tcp_rr'
           for parts, see benchmarks/bench -h)
@@ -31,6 +32,7 @@ Usage: make TARGET [VARIABLE=VALUE]...
   host    build kvm.ko, kvm-amd.ko and kvm-intel.ko
   guest   build the guest's driver
   tests   build the test programs
+  deb     Debian packages for DKMS, in build/deb
   clean   remove what was built
 
   BUILD=DIR       where builds and logs go (default: build)
@@ -127,7 +129,26 @@ mutants: setup
 	@$(MAKE) --no-print-directory guest tests
 	prove --timer --exec '' tests/mutants/run
 
+# The source package is made of the folders as they are here.
+DEB = $(BUILD)/deb/lazy-tscdeadline
+
+deb:
+	@tests/setup -x tests/packages/build.txt
+	@rm -rf $(BUILD)/deb && mkdir -p $(DEB)
+	@cp -r abi guest host $(DEB)/ && mv $(DEB)/host/debian $(DEB)/debian
+	@cp guest/debian/* $(DEB)/debian/
+	@$(if $(DEB_VERSION),sed -i '1s/(.*)/($(DEB_VERSION))/' $(DEB)/debian/changelog)
+	@echo "deb: building packages"
+	@cd $(DEB) && if ! dpkg-buildpackage -us -uc -b >../build.log 2>&1; then \
+		tail -n 20 ../build.log >&2; exit 1; fi
+	@rm -r $(DEB)
+	@ls -1 $(BUILD)/deb/*.deb
+
+check-packages: deb
+	@$(MAKE) --no-print-directory tests
+	prove --timer --failures --exec '' tests/packages/run
+
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: help setup host host-double guest tests check check-vmx check-lifecycle demo bench sim soak mutants clean
+.PHONY: help setup host host-double guest tests deb check check-packages check-vmx check-lifecycle demo bench sim soak mutants clean
