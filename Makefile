@@ -19,6 +19,8 @@ TESTS (each installs and builds what it needs; Debian 12, as root or with sudo)
   check-lifecycle  suspend, migration, kexec, crash kernel, moving memory, vCPUs
                    that come and go
   check-qemu       QEMU with the patches of host/qemu/ (builds it once: 15 minutes)
+  check-packages   install the packages of "make deb" in a fresh Debian, boot it,
+                   remove them
   soak             timers for SOAK minutes while CPUs come and go, next to random
                    operations
   mutants          take out essential parts one by one: do the tests notice? (1 hour)
@@ -35,6 +37,7 @@ PARTS
   host-double      the same with a double of posted interrupts, for tests only
   guest            build the guest's driver
   tests            build the test programs
+  deb              Debian packages for DKMS, in build/deb
   clean            remove what was built
 
 VARIABLES
@@ -154,7 +157,28 @@ mutants: setup
 	@$(MAKE) --no-print-directory guest tests
 	prove --timer --exec '' tests/mutants/run
 
+# The source package is made of the folders as they are here.
+DEB = $(BUILD)/deb/lazy-tscdeadline
+
+deb:
+	@tests/setup -x tests/packages/build.txt
+	@rm -rf $(BUILD)/deb && mkdir -p $(DEB)
+	@cp -r abi guest host $(DEB)/ && mv $(DEB)/host/debian $(DEB)/debian
+	@cp guest/debian/* $(DEB)/debian/
+	@$(if $(DEB_VERSION),sed -i '1s/(.*)/($(DEB_VERSION))/' $(DEB)/debian/changelog)
+	@echo "deb: building packages"
+	@cd $(DEB) && if ! dpkg-buildpackage -us -uc -b >../build.log 2>&1; then \
+		tail -n 20 ../build.log >&2; exit 1; fi
+	@rm -r $(DEB)
+	@ls -1 $(BUILD)/deb/*.deb
+
+check-packages: deb
+	@$(MAKE) --no-print-directory tests
+	prove --timer --failures --exec '' tests/packages/run
+
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: help setup host host-double guest tests check check-vmx check-lifecycle check-qemu demo bench sim soak mutants clean
+.PHONY: help setup host host-double guest tests deb clean
+.PHONY: check check-lifecycle check-packages check-qemu check-vmx soak mutants
+.PHONY: demo bench sim

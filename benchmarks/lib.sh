@@ -33,7 +33,7 @@ bench_initramfs()
 		"$BENCH/nsswitch.conf:etc/nsswitch.conf" \
 		"$(command -v netperf)" "$(command -v netserver)" \
 		"$(command -v cyclictest)" "$(command -v stress-ng)" \
-		-k "$release" "$LAB_BUILD/guest/$release/lazy_tscdeadline.ko"
+		-k "$release" "$(lab_guest_module "$release")"
 }
 
 # bench_complaints DIR: fail if a guest's kernel complained during a session.

@@ -66,6 +66,15 @@ lab_module_files()
 		awk '$1 == "insmod" && !seen[$2]++ { print $2 }'
 }
 
+# lab_guest_module RELEASE: the guest's driver; LAB_MACHINE: see boot --machine.
+lab_guest_module()
+{
+	local dir=$LAB_BUILD/guest
+
+	[ -z "${LAB_MACHINE:-}" ] || dir=$LAB_MACHINE/modules
+	echo "$dir/$1/lazy_tscdeadline.ko"
+}
+
 # lab_has_nested: can this machine's own KVM run a KVM host?
 lab_has_nested()
 {
