@@ -562,8 +562,9 @@ static void lazy_start_hrtimer(struct kvm_lazy_tscdeadline *lazy)
 	ktime_t expire;
 
 	local_irq_save(flags);
-	expire = ktime_get();
+	/* In this order: a delay in between may not make the look an early one. */
 	now = lazy_guest_tsc(lazy);
+	expire = ktime_get();
 	if (deadline > now) {
 		ns = min(deadline - now, LAZY_DELTA_MAX) * USEC_PER_SEC;
 		/* Round up: a look that is early only has to be repeated. */

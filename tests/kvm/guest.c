@@ -6,7 +6,6 @@
 #include "guest.h"
 
 struct guest_cpu guest_cpus[GUEST_MAX_CPUS];
-unsigned int guest_grace_ms = 5;
 
 /* Marks a faulting instruction that has somewhere to go on: in %r9. */
 #define FIXUP_COOKIE	0x66697875
@@ -196,22 +195,29 @@ static int guest_store_pending(struct guest_cpu *c, __u64 deadline, __u64 now)
 }
 
 /*
- * The interrupt for a deadline that is over may be on its way until interrupts
- * have been on, and the host had time for what it had begun.
+ * The interrupt for a deadline that is over, or just about to be, may be on its
+ * way when that is replaced.  How long is a matter of order, not of time: a write
+ * of the MSR ends whatever the host had begun, but for what has reached the APIC;
+ * that comes as soon as interrupts are on.
  */
 static void guest_excuse(struct guest_cpu *c)
 {
-	__u64 now = guest_rdtsc();
-
-	if (c->wanted && now >= c->wanted) {
+	if (c->wanted && guest_rdtsc() + guest_us(GUEST_MARGIN_US) >= c->wanted) {
 		c->grace = 1;
-		c->grace_end = now + guest_ms(guest_grace_ms);
+		c->settled = 0;
 	}
 }
 
+/* The MSR was written. */
+static void guest_settle(struct guest_cpu *c)
+{
+	c->settled = 1;
+}
+
+/* Interrupts have been on. */
 static void guest_end_grace(struct guest_cpu *c)
 {
-	if (c->grace && guest_rdtsc() > c->grace_end)
+	if (c->settled)
 		c->grace = 0;
 }
 
@@ -249,8 +255,10 @@ int guest_program(__u64 deadline)
 	 * What the host flushes becomes a plain deadline without a trap, so a
 	 * later cancel has to reckon with this one too.
 	 */
-	if (trap)
+	if (trap) {
+		guest_settle(c);
 		c->trapped = 0;
+	}
 	guest_hold(c, deadline);
 	c->programmed++;
 	if (trap)
@@ -266,6 +274,7 @@ void guest_write_plain(__u64 deadline)
 
 	guest_wrmsr(GUEST_MSR_TSC_DEADLINE, deadline);
 	guest_replace(c, deadline);
+	guest_settle(c);
 	c->trapped = deadline;
 	c->programmed++;
 	c->traps++;
@@ -289,6 +298,8 @@ int guest_cancel(void)
 	if (trap)
 		guest_wrmsr(GUEST_MSR_TSC_DEADLINE, 0);
 	guest_replace(c, 0);
+	if (trap)
+		guest_settle(c);
 	return trap;
 }
 

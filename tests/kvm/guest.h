@@ -64,7 +64,7 @@ enum guest_wait {
  * @trapped: the latest deadline that the host may hold as a plain one
  * @grace: one interrupt may come although nothing has expired, since the
  *	previous deadline passed before or while it was replaced
- * @grace_end: TSC after which it no longer may
+ * @settled: no longer, once interrupts have been on
  * @fired: timer interrupts in total
  * @good: of these, the ones that were wanted and not early
  * @early: of these, the ones before the wanted deadline
@@ -95,7 +95,7 @@ struct guest_cpu {
 	__u64 wanted;
 	__u64 trapped;
 	int grace;
-	__u64 grace_end;
+	int settled;
 	__u64 fired, good, early, stray, graced, control;
 	__u64 programmed, traps, skips, replaced, halts;
 	__u64 late, last, last_wanted;
@@ -107,8 +107,8 @@ struct guest_cpu {
 
 extern struct guest_cpu guest_cpus[GUEST_MAX_CPUS];
 
-/* How long the host may take for an interrupt that it has begun to deliver. */
-extern unsigned int guest_grace_ms;
+/* How long before a deadline the host may begin to deliver it; advance: 5 us. */
+#define GUEST_MARGIN_US	16
 
 /* The machine's tables, in the guest's copy; vm.c fills them in. */
 extern char guest_vector_timer[], guest_vector_control[], guest_vector_gp[],

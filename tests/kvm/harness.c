@@ -323,8 +323,6 @@ void harness_posted(void)
 	    !file_says("/sys/module/kvm_amd/parameters/avic", "Y"))
 		vm_die("neither posted interrupts nor a double of them");
 	vm_flags |= VM_HLT_IN_GUEST;
-	/* A callback begins on a CPU that may be stopped while the guest runs. */
-	guest_grace_ms = 1000;
 	tick(POSTED_TIMER_CPU);
 	harness_pin(0);
 }
