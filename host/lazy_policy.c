@@ -54,6 +54,9 @@
 /* After that many beats the period is computed from a newer base */
 #define LAZY_BEATS_MAX		4096
 
+/* So many looks at a guest that sleeps, at most, until one is spared */
+#define LAZY_IDLE_MAX		64
+
 static u64 lazy_us(const struct lazy_policy *policy, u32 us)
 {
 	return div_u64((u64)us * policy->khz, 1000);
@@ -247,6 +250,7 @@ void lazy_policy_init(struct lazy_policy *policy, enum lazy_policy_mode mode,
 	memset(policy, 0, sizeof(*policy));
 	policy->mode = mode;
 	policy->khz = khz;
+	policy->idle_need = 1;
 	policy->hits = hits;
 	policy->misses = misses;
 	policy->wasted = wasted;
@@ -309,6 +313,7 @@ void lazy_policy_delivered(struct lazy_policy *policy, u64 deadline)
 	}
 	policy->guess = 0;
 	policy->asked = 0;
+	lazy_policy_awake(policy, deadline);
 }
 
 /**
@@ -429,4 +434,65 @@ u64 lazy_policy_arm(struct lazy_policy *policy, u64 now, u64 wanted, u64 advance
 		}
 	}
 	return best;
+}
+
+/**
+ * lazy_policy_asleep - a look found the guest halted, and nothing due
+ * @policy: of one vCPU
+ *
+ * A guest asks for its tick, and before it halts for something later, which
+ * needs no trap.  If it then sleeps beyond its tick, the look for that is what
+ * the trap was saved for; had the host read what is wanted when the guest
+ * halted, which is an exit anyway, there would have been neither.
+ */
+void lazy_policy_asleep(struct lazy_policy *policy)
+{
+	policy->idle = lazy_min(policy->idle + 1, LAZY_IDLE_MAX);
+}
+
+/**
+ * lazy_policy_spares - is what the guest wants to be armed when it halts?
+ * @policy: of one vCPU
+ *
+ * It pays where guests sleep long.  One that is soon woken up by something else
+ * traps for its tick then, for which the look would have been in time.
+ */
+bool lazy_policy_spares(const struct lazy_policy *policy)
+{
+	return policy->mode == LAZY_POLICY_PREDICT &&
+	       policy->idle >= policy->idle_need;
+}
+
+/**
+ * lazy_policy_spare - the guest has halted, and what it wants was armed
+ * @policy: of one vCPU
+ * @look: what was armed before
+ * @wanted: what is armed now; 0: nothing
+ */
+void lazy_policy_spare(struct lazy_policy *policy, u64 look, u64 wanted)
+{
+	policy->guess = 0;
+	policy->asked = wanted;
+	policy->spared = look;
+}
+
+/**
+ * lazy_policy_awake - the guest has slept, as it traps or is interrupted now
+ * @policy: of one vCPU
+ * @now: the guest's TSC
+ *
+ * Has it slept beyond the look that was spared?  If not, this trap was the price,
+ * and twice as many looks must be in vain until that is tried again.
+ */
+void lazy_policy_awake(struct lazy_policy *policy, u64 now)
+{
+	if (!policy->spared)
+		return;
+	if (now < policy->spared) {
+		policy->idle = 0;
+		policy->idle_need = lazy_min(2 * policy->idle_need, LAZY_IDLE_MAX);
+	} else if (policy->idle_need > 1) {
+		policy->idle_need /= 2;
+	}
+	policy->spared = 0;
 }

@@ -120,6 +120,7 @@ struct lazy_stats {
 	u64 rearmed;
 	u64 disarmed;
 	u64 deferred;
+	u64 spared;		/* looks, by arming when the vCPU halted */
 	u64 lost;
 	u64 floor;		/* deadlines not published: too many short looks */
 	u64 flushed;
@@ -436,6 +437,8 @@ static enum lazy_verdict lazy_look_rearm(struct kvm_lazy_tscdeadline *lazy,
 	bool floor = lazy_hit_floor(lazy, now);
 
 	lazy_policy_looked(&lazy->policy, wanted, active);
+	if (kvm_vcpu_is_blocking(lazy->vcpu))
+		lazy_policy_asleep(&lazy->policy);
 	lazy_arm(lazy, wanted, now, published && !floor);
 	if (lazy->look) {
 		lazy->stats.rearmed++;
@@ -757,7 +760,7 @@ void kvm_lazy_tscdeadline_injected(struct kvm_lapic *apic, bool may_restart)
 void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic, u64 deadline)
 {
 	struct kvm_lazy_tscdeadline *lazy = lazy_of(apic);
-	u64 published, pending = 0;
+	u64 published, pending = 0, now;
 	unsigned long flags;
 	int idx;
 
@@ -786,8 +789,10 @@ void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic, u64 deadline)
 		lazy->stats.lost++;
 	} else if (deadline && deadline == pending &&
 		   lazy->vcpu->wants_to_run && lazy_may_publish(lazy)) {
+		now = lazy_guest_tsc(lazy);
+		lazy_policy_awake(&lazy->policy, now);
 		lazy_policy_wanted(&lazy->policy, deadline);
-		lazy_arm(lazy, deadline, lazy_guest_tsc(lazy), true);
+		lazy_arm(lazy, deadline, now, true);
 		lazy->stats.published++;
 	} else if (deadline) {
 		lazy->stats.plain++;
@@ -1000,6 +1005,84 @@ void kvm_lazy_tscdeadline_tsc_changed(struct kvm_vcpu *vcpu)
 
 	if (lazy && !lazy_is_plain(lazy))
 		lazy_request(vcpu);
+}
+
+/* Would a look for what is published find nothing due? */
+static bool lazy_halt_pays(struct kvm_lazy_tscdeadline *lazy)
+{
+	bool pays = false;
+	unsigned long flags;
+	u64 wanted;
+
+	/* Without the lock: most halts need none, and this is but a hint. */
+	if (!READ_ONCE(lazy->published) ||
+	    !data_race(lazy_policy_spares(&lazy->policy)))
+		return false;
+
+	local_irq_save(flags);
+	if (lazy_record_trylock(lazy)) {
+		wanted = lazy_wanted(lazy, READ_ONCE(lazy_record(lazy)->pending));
+		pays = lazy->look && lazy->published && lazy_may_publish(lazy) &&
+		       (!wanted || wanted > lazy_timer(lazy)->tscdeadline);
+		lazy_record_unlock(lazy);
+	}
+	local_irq_restore(flags);
+	return pays;
+}
+
+/* With the record locked: arm what the guest wants, no guess. */
+static void lazy_halt_arm(struct kvm_lazy_tscdeadline *lazy)
+{
+	u64 published = lazy->published, pending = 0, wanted;
+
+	if (!lazy_withdraw(lazy, &pending)) {
+		/* What is armed stands, and is injected. */
+		lazy_look_lost(lazy);
+		return;
+	}
+	wanted = lazy_wanted(lazy, pending);
+	lazy_policy_spare(&lazy->policy, lazy_timer(lazy)->tscdeadline, wanted);
+	if (wanted)
+		lazy_publish(lazy, wanted);
+	lazy_timer(lazy)->tscdeadline = wanted;
+	lazy->look = wanted;
+	lazy->stats.spared++;
+	lazy_record_dirty(lazy);
+	trace_kvm_lazy_tscdeadline_halt(lazy->vcpu->vcpu_id, published, pending);
+}
+
+/**
+ * kvm_lazy_tscdeadline_halt - the vCPU has halted and is about to sleep
+ * @vcpu: whose; the hv timer is not in use
+ *
+ * What is armed is what the guest asked for while it ran.  It may want something
+ * later by now, and until it wakes up it does not change its mind, so where the
+ * policy expects a long sleep, that is armed.  If another vCPU changes the record
+ * meanwhile, or the host does, the look comes as promised all the same.
+ *
+ * Context: vCPU context, may sleep, kvm->srcu held.
+ */
+void kvm_lazy_tscdeadline_halt(struct kvm_vcpu *vcpu)
+{
+	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
+	bool restart;
+
+	if (!lazy || !lazy_halt_pays(lazy))
+		return;
+	/* This cancels the hrtimer; its callback may have looked before. */
+	if (!lazy_record_lock_quiet(lazy)) {
+		lazy_turn_off(lazy, LAZY_OFF_UNREACHABLE);
+		lazy_start_hrtimer(lazy);
+		return;
+	}
+	restart = lazy->look;
+	if (lazy->look && lazy->published)
+		lazy_halt_arm(lazy);
+	restart &= lazy_timer(lazy)->tscdeadline != 0;
+	lazy_record_unlock(lazy);
+	local_irq_enable();
+	if (restart)
+		lazy_start_hrtimer(lazy);
 }
 
 static void lazy_disable(struct kvm_vcpu *vcpu, enum lazy_off_reason reason)
@@ -1244,6 +1327,7 @@ static void lazy_show_stats(struct seq_file *m,
 		{ "rearmed", s->rearmed },
 		{ "disarmed", s->disarmed },
 		{ "deferred", s->deferred },
+		{ "spared", s->spared },
 		{ "lost", s->lost },
 		{ "floor", s->floor },
 		{ "flushed", s->flushed },

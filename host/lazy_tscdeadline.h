@@ -36,6 +36,7 @@ void kvm_lazy_tscdeadline_reset(struct kvm_vcpu *vcpu);
 void kvm_lazy_tscdeadline_set_lapic(struct kvm_vcpu *vcpu);
 void kvm_lazy_tscdeadline_tsc_changed(struct kvm_vcpu *vcpu);
 void kvm_lazy_tscdeadline_service(struct kvm_vcpu *vcpu);
+void kvm_lazy_tscdeadline_halt(struct kvm_vcpu *vcpu);
 void kvm_lazy_tscdeadline_destroy(struct kvm_lapic *apic);
 void kvm_lazy_tscdeadline_create_debugfs(struct kvm_vcpu *vcpu,
 					 struct dentry *dir);
@@ -101,6 +102,7 @@ static inline void kvm_lazy_tscdeadline_lvtt(struct kvm_lapic *apic) {}
 static inline void kvm_lazy_tscdeadline_reset(struct kvm_vcpu *vcpu) {}
 static inline void kvm_lazy_tscdeadline_set_lapic(struct kvm_vcpu *vcpu) {}
 static inline void kvm_lazy_tscdeadline_tsc_changed(struct kvm_vcpu *vcpu) {}
+static inline void kvm_lazy_tscdeadline_halt(struct kvm_vcpu *vcpu) {}
 static inline void kvm_lazy_tscdeadline_destroy(struct kvm_lapic *apic) {}
 static inline void kvm_lazy_tscdeadline_check_request(struct kvm_vcpu *vcpu) {}
 

@@ -391,6 +391,52 @@ static void test_properties(enum lazy_policy_mode mode, const char *name)
 	report(!past && !inexact, what);
 }
 
+/* Looks in vain at a guest that sleeps, until the next one is spared */
+static int looks_until_spared(struct lazy_policy *policy)
+{
+	int n;
+
+	for (n = 0; !lazy_policy_spares(policy) && n < 1000; n++)
+		lazy_policy_asleep(policy);
+	return n;
+}
+
+/* A look that was spared pays if the guest sleeps beyond it, else it costs. */
+static void test_spare(void)
+{
+	struct lazy_policy policy = { 0 };
+	int i, n, last = 0;
+	bool grows = true;
+
+	lazy_policy_init(&policy, LAZY_POLICY_PREDICT, KHZ);
+	report(!lazy_policy_spares(&policy), "spare: no look before one was in vain");
+	report(looks_until_spared(&policy) == 1, "spare: then the next");
+	for (i = 0; i < 100; i++) {
+		lazy_policy_spare(&policy, 10 * MS, 100 * MS);
+		lazy_policy_awake(&policy, 10 * MS);
+	}
+	report(lazy_policy_spares(&policy), "spare: goes on while the guest sleeps long");
+	for (i = 0; i < 20; i++) {
+		lazy_policy_spare(&policy, 10 * MS, 100 * MS);
+		lazy_policy_awake(&policy, 10 * MS - 1);
+		n = looks_until_spared(&policy);
+		grows &= n >= last;
+		last = n;
+	}
+	report(grows && last == LAZY_IDLE_MAX,
+	       "spare: twice as seldom, to a bound, when it wakes up before");
+	for (i = 0; i < 20; i++) {
+		lazy_policy_spare(&policy, 10 * MS, 100 * MS);
+		lazy_policy_delivered(&policy, (100 + i) * MS);
+	}
+	lazy_policy_spare(&policy, 10 * MS, 100 * MS);
+	lazy_policy_awake(&policy, 1);
+	report(looks_until_spared(&policy) == 2, "spare: forgives a guest that sleeps again");
+	lazy_policy_init(&policy, LAZY_POLICY_EXACT, KHZ);
+	lazy_policy_asleep(&policy);
+	report(!lazy_policy_spares(&policy), "spare: never under the exact policy");
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1)
@@ -404,6 +450,7 @@ int main(int argc, char **argv)
 	test_stop();
 	test_idle();
 	test_pause();
+	test_spare();
 	test_properties(LAZY_POLICY_EXACT, "exact");
 	test_properties(LAZY_POLICY_PREDICT, "predict");
 	printf("1..%d\n", tests);
