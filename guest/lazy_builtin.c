@@ -105,6 +105,11 @@ void lazy_tscdeadline_setup(struct clock_event_device *lapic, unsigned int divis
 	lapic->set_state_shutdown = lazy_tscdeadline_lapic_shutdown;
 }
 
+/**
+ * __lazy_tscdeadline_interrupt - the timer's interrupt has come on this CPU
+ *
+ * Context: its handler, before the clock event device's.
+ */
 void __lazy_tscdeadline_interrupt(void)
 {
 	struct lazy_tscdeadline_cpu *lc = this_cpu_ptr(&lazy_tscdeadline_cpus);
@@ -113,7 +118,13 @@ void __lazy_tscdeadline_interrupt(void)
 		lazy_tscdeadline_account(lc);
 }
 
-/* After suspend, or if the CPU does not go offline after all: share again. */
+/**
+ * __lazy_tscdeadline_online - this CPU goes on
+ *
+ * After suspend, or if it does not go offline after all: share again.
+ *
+ * Context: interrupts off.
+ */
 void __lazy_tscdeadline_online(void)
 {
 	struct lazy_tscdeadline_cpu *lc = this_cpu_ptr(&lazy_tscdeadline_cpus);
@@ -124,7 +135,12 @@ void __lazy_tscdeadline_online(void)
 		lazy_tscdeadline_report_refusal();
 }
 
-/* Whatever comes after the kernel may use the memory of the records. */
+/**
+ * __lazy_tscdeadline_offline - this CPU goes away
+ * @down: with the whole kernel; whatever comes next may use the records' memory
+ *
+ * Context: interrupts off, or the CPU is about to stop for good.
+ */
 void __lazy_tscdeadline_offline(bool down)
 {
 	if (down)
