@@ -19,6 +19,8 @@ TESTS (each installs and builds what it needs; Debian 12, as root or with sudo)
   check-lifecycle  suspend, migration, kexec, crash kernel, moving memory, vCPUs
                    that come and go
   check-qemu       QEMU with the patches of host/qemu/ (builds it once: 15 minutes)
+  check-series     the series for kernel trees: its selftest, a guest with a kernel of
+                   it (half an hour the first time)
   check-packages   install the packages of "make deb" in a fresh Debian, boot it,
                    remove them
   soak             timers for SOAK minutes while CPUs come and go, next to random
@@ -37,12 +39,14 @@ PARTS
   host-double      the same with a double of posted interrupts, for tests only
   guest            build the guest's driver
   tests            build the test programs
+  series           a patch series for the kernel tree KERNEL=DIR, in build/series
   deb              Debian packages for DKMS, in build/deb
   clean            remove what was built
 
 VARIABLES
   BUILD=DIR        where builds and logs go (default: build)
   LAZY_CACHE=DIR   where kernels and QEMU are kept (~/.cache/lazy-tscdeadline)
+  AUTHOR='N <M>'   who signs off in series; default: git's user
   LAB=vmx          demo, bench: on Intel's path, in instruction time
   BENCH=OPTIONS    parts of bench, see benchmarks/bench -h
   SIM=OPTIONS      parts of sim, see build/sim/sim -h
@@ -99,7 +103,7 @@ tests:
 	@$(MAKE) --no-print-directory -C tests
 
 TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c)) \
-	tests/static tests/docs/run $(wildcard tests/model/run) tests/lab/run
+	tests/static tests/docs/run $(wildcard tests/model/run) tests/series/run tests/lab/run
 
 # In this order, even with -j.
 check: setup
@@ -123,6 +127,15 @@ bench: setup
 	@$(MAKE) --no-print-directory host
 	@$(MAKE) --no-print-directory guest tests
 	@benchmarks/bench $(BENCH)
+
+series:
+	@series/generate $(if $(AUTHOR),-a "$(AUTHOR)") "$(KERNEL)" $(BUILD)/series
+
+check-series: setup
+	@$(MAKE) --no-print-directory host
+	@$(MAKE) --no-print-directory guest tests
+	prove --timer --failures --exec '' tests/series/run :: -b
+	prove --timer --failures --exec '' tests/lab/run :: 'builtin*'
 
 LIFECYCLE = suspend migrate kexec crash memory cpus
 
@@ -179,6 +192,6 @@ check-packages: deb
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: help setup host host-double guest tests deb clean
-.PHONY: check check-lifecycle check-packages check-qemu check-vmx soak mutants
+.PHONY: help setup host host-double guest tests series deb clean
+.PHONY: check check-lifecycle check-packages check-qemu check-series check-vmx soak mutants
 .PHONY: demo bench sim

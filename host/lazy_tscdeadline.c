@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Lazy TSC deadline: the host's side of abi/lazy_tscdeadline.h.
+ * Lazy TSC deadline: the host's side of asm/kvm_lazy_tscdeadline.h.
  *
  * For each vCPU that shares a record, the local APIC timer is in one of two
  * states:

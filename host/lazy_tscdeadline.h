@@ -11,13 +11,19 @@
 
 #include <linux/kvm_host.h>
 
-#include "abi/lazy_tscdeadline.h"
+#include <asm/kvm_lazy_tscdeadline.h>
+
 #include "lapic.h"
 
 struct dentry;
 
-/* "Look at the record, or publish again, before the vCPU goes on." */
+/*
+ * "Look at the record, or publish again, before the vCPU goes on."  Modules for a
+ * kernel that was built without us leave its asm/kvm_host.h as it is.
+ */
+#ifndef KVM_REQ_LAZY_TSCDEADLINE
 #define KVM_REQ_LAZY_TSCDEADLINE	KVM_ARCH_REQ(40)
+#endif
 
 #ifdef CONFIG_KVM_LAZY_TSCDEADLINE
 

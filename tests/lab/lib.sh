@@ -39,13 +39,15 @@ lab_releases()
 	export source_version
 }
 
-# lab_release NAME: the kernel release for 6.12, 6.1 or host.
+# lab_release NAME: the kernel release for 6.12, 6.1 or host.  "series" is none: that
+# kernel has the driver built in, and no modules.
 lab_release()
 {
 	case $1 in
 	host) echo "${host_release:?}" ;;
 	6.12) echo "${guest_release_6_12:?}" ;;
 	6.1) echo "${guest_release_6_1:?}" ;;
+	series) echo series ;;
 	*) lab_die "no kernel is called '$1'" ;;
 	esac
 }
