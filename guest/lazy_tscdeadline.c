@@ -89,6 +89,7 @@ MODULE_PARM_DESC(enable, "use the lazy TSC deadline if the host offers it (defau
  * @record: what is shared with the host
  * @deadline: TSC value that the tick core wants, or wanted last; 0: none
  * @attached: @dev has been registered and was not given back
+ * @error: why not, if that was tried: -EBUSY, -ENODEV; else 0
  * @sharing: the host has accepted the record; else every deadline is written
  * @refused: the host has not accepted it, but another one may, after a migration
  * @waiting: the interrupt for @deadline has yet to come
@@ -114,6 +115,7 @@ struct lazy_tscdeadline_cpu {
 	struct lazy_tscdeadline_record *record;
 	u64 deadline;
 	bool attached;
+	int error;
 	bool sharing;
 	bool refused;
 	bool waiting;
@@ -566,6 +568,7 @@ static int lazy_tscdeadline_online(unsigned int cpu)
 	if (!READ_ONCE(lazy_down))
 		err = lazy_tscdeadline_attach(lc, cpu);
 	local_irq_restore(flags);
+	WRITE_ONCE(lc->error, err);
 	if (err)
 		lazy_tscdeadline_detach(lc, cpu);
 
@@ -575,6 +578,7 @@ static int lazy_tscdeadline_online(unsigned int cpu)
 
 static int lazy_tscdeadline_offline(unsigned int cpu)
 {
+	WRITE_ONCE(this_cpu_ptr(&lazy_cpus)->error, 0);
 	lazy_tscdeadline_detach(this_cpu_ptr(&lazy_cpus), cpu);
 	return 0;
 }
@@ -646,9 +650,44 @@ static void lazy_tscdeadline_unwatch(void)
 	unregister_reboot_notifier(&lazy_reboot_notifier);
 }
 
+/*
+ * What keeps the CPU from lazy mode; NULL: nothing does.  For debugfs, so
+ * without a claim to be of one moment.
+ */
+static const char *lazy_tscdeadline_reason(struct lazy_tscdeadline_cpu *lc)
+{
+	if (!READ_ONCE(lc->attached)) {
+		switch (READ_ONCE(lc->error)) {
+		case -EBUSY:
+			return "busy";		/* another clock event device */
+		case -ENODEV:
+			return "refused";
+		default:
+			return "offline";
+		}
+	}
+	if (clockevent_state_detached(&lc->dev))
+		return "unbound";
+	if (READ_ONCE(lc->refused))
+		return "refused";
+	if (!READ_ONCE(lc->sharing))
+		return "stopped";
+	return READ_ONCE(lc->misses) < LAZY_MISSES ? NULL : "unheeded";
+}
+
+static void lazy_tscdeadline_show_state(struct seq_file *m,
+					struct lazy_tscdeadline_cpu *lc)
+{
+	const char *reason = lazy_tscdeadline_reason(lc);
+	bool ours = READ_ONCE(lc->attached) && !clockevent_state_detached(&lc->dev);
+
+	seq_printf(m, "state %s\n", !reason ? "lazy" : ours ? "plain" : "lapic");
+	seq_printf(m, "reason %s\n", reason ? reason : "-");
+}
+
 static int lazy_tscdeadline_show(struct seq_file *m, void *unused)
 {
-	const struct lazy_tscdeadline_cpu *lc = m->private;
+	struct lazy_tscdeadline_cpu *lc = m->private;
 	const struct lazy_tscdeadline_record *record = lc->record;
 	const struct {
 		const char *name;
@@ -673,6 +712,7 @@ static int lazy_tscdeadline_show(struct seq_file *m, void *unused)
 	};
 	size_t i;
 
+	lazy_tscdeadline_show_state(m, lc);
 	for (i = 0; i < ARRAY_SIZE(lines); i++)
 		seq_printf(m, "%s %llu\n", lines[i].name, lines[i].value);
 	return 0;
