@@ -21,10 +21,13 @@ TESTS (each installs and builds what it needs; Debian 12, as root or with sudo)
   check-qemu       QEMU with the patches of host/qemu/ (builds it once: 15 minutes)
   check-series     the series for kernel trees: its selftest, a guest with a kernel of
                    it (half an hour the first time)
+  check-selftests  the kernel's own KVM selftests: the same results as with Debian's
+                   modules?
   check-packages   install the packages of "make deb" in a fresh Debian, boot it,
                    remove them
   soak             timers for SOAK minutes while CPUs come and go, next to random
-                   operations
+                   operations; memory after 1000 VMs; fuzzing
+  fuzz             fuzz the arming policy for FUZZ seconds
   mutants          take out essential parts one by one: do the tests notice? (1 hour)
 
 MEASUREMENTS
@@ -51,6 +54,7 @@ VARIABLES
   BENCH=OPTIONS    parts of bench, see benchmarks/bench -h
   SIM=OPTIONS      parts of sim, see build/sim/sim -h
   SOAK=MINUTES     default: 20
+  FUZZ=SECONDS     default: 300
 
 FILES
   build/lab/       logs of the lab: a folder for each scenario, l1-N for its hosts
@@ -103,7 +107,8 @@ tests:
 	@$(MAKE) --no-print-directory -C tests
 
 TESTS = $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/test_*.c)) \
-	tests/static tests/docs/run $(wildcard tests/model/run) tests/series/run tests/lab/run
+	tests/static tests/docs/run $(wildcard tests/model/run) tests/fuzz/run \
+	tests/series/run tests/lab/run
 
 # In this order, even with -j.
 check: setup
@@ -152,12 +157,23 @@ check-qemu:
 	LAB_QEMU=$$(tests/qemu/build) && export LAB_QEMU && \
 		prove --timer --failures --exec '' tests/lab/run :: 'qemu-*'
 
+# Their build is cached in LAZY_CACHE, by version.
+check-selftests: setup
+	@$(MAKE) --no-print-directory host
+	prove --timer --failures --exec '' tests/selftests/run
+
 SOAK ?= 20
 
 soak: setup
 	@$(MAKE) --no-print-directory host
 	@$(MAKE) --no-print-directory guest tests
-	SOAK=$(SOAK) prove --timer --failures --verbose --exec '' tests/lab/run :: soak
+	SOAK=$(SOAK) prove --timer --failures --verbose --exec '' tests/lab/run :: soak leak
+	tests/fuzz/run -t $$((6 * $(SOAK)))
+
+FUZZ ?= 300
+
+fuzz:
+	@tests/fuzz/run -t $(FUZZ)
 
 SIM	= benchmarks/traces/*.trace
 
@@ -193,5 +209,6 @@ clean:
 	rm -rf $(BUILD)
 
 .PHONY: help setup host host-double guest tests series deb clean
-.PHONY: check check-lifecycle check-packages check-qemu check-series check-vmx soak mutants
+.PHONY: check check-lifecycle check-packages check-qemu check-selftests check-series
+.PHONY: check-vmx fuzz soak mutants
 .PHONY: demo bench sim

@@ -93,7 +93,9 @@ void lazy_tscdeadline_setup(struct clock_event_device *lapic, unsigned int divis
 	local_irq_save(flags);
 	lc = this_cpu_ptr(&lazy_tscdeadline_cpus);
 	lazy_tscdeadline_init_cpu(lc);
-	lc->attached = !READ_ONCE(lazy_down) && !lazy_tscdeadline_share(lc);
+	lc->dev = lapic;
+	lc->error = READ_ONCE(lazy_down) ? -EBUSY : lazy_tscdeadline_share(lc);
+	lc->attached = !lc->error;
 	local_irq_restore(flags);
 	if (!lc->attached)
 		return;

@@ -343,9 +343,47 @@ void lazy_tscdeadline_account(struct lazy_tscdeadline_cpu *lc)
 	}
 }
 
+/*
+ * What keeps the CPU from lazy mode; NULL: nothing does.  For debugfs, so
+ * without a claim to be of one moment.
+ */
+static const char *lazy_tscdeadline_reason(struct lazy_tscdeadline_cpu *lc,
+					   bool attached)
+{
+	if (!attached) {
+		switch (READ_ONCE(lc->error)) {
+		case -EBUSY:
+			return "busy";		/* another clock event device */
+		case -ENODEV:
+			return "refused";
+		default:
+			return "offline";
+		}
+	}
+	if (clockevent_state_detached(lc->dev))
+		return "unbound";
+	if (READ_ONCE(lc->refused))
+		return "refused";
+	if (!READ_ONCE(lc->sharing))
+		return "stopped";
+	return READ_ONCE(lc->misses) < LAZY_MISSES ? NULL : "unheeded";
+}
+
+static void lazy_tscdeadline_show_state(struct seq_file *m,
+					struct lazy_tscdeadline_cpu *lc)
+{
+	/* Pairs with the release in lazy_tscdeadline_attach(): dev is set. */
+	bool attached = smp_load_acquire(&lc->attached);
+	const char *reason = lazy_tscdeadline_reason(lc, attached);
+	bool ours = attached && !clockevent_state_detached(lc->dev);
+
+	seq_printf(m, "state %s\n", !reason ? "lazy" : ours ? "plain" : "lapic");
+	seq_printf(m, "reason %s\n", reason ? reason : "-");
+}
+
 static int lazy_tscdeadline_show(struct seq_file *m, void *unused)
 {
-	const struct lazy_tscdeadline_cpu *lc = m->private;
+	struct lazy_tscdeadline_cpu *lc = m->private;
 	const struct lazy_tscdeadline_record *record = lc->record;
 	const struct {
 		const char *name;
@@ -370,6 +408,7 @@ static int lazy_tscdeadline_show(struct seq_file *m, void *unused)
 	};
 	size_t i;
 
+	lazy_tscdeadline_show_state(m, lc);
 	for (i = 0; i < ARRAY_SIZE(lines); i++)
 		seq_printf(m, "%s %llu\n", lines[i].name, lines[i].value);
 	return 0;

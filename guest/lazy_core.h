@@ -17,7 +17,9 @@
  * struct lazy_tscdeadline_cpu - the driver's state on one CPU
  * @record: what is shared with the host
  * @deadline: TSC value that the tick core wants, or wanted last; 0: none
+ * @dev: the clock event device that leads here, if @attached
  * @attached: the CPU's clock event device leads here
+ * @error: why not, if that was tried: -EBUSY, -ENODEV; else 0
  * @sharing: the host has accepted the record; else every deadline is written
  * @refused: the host has not accepted it, but another one may, after a migration
  * @waiting: the interrupt for @deadline has yet to come
@@ -40,7 +42,9 @@
 struct lazy_tscdeadline_cpu {
 	struct lazy_tscdeadline_record *record;
 	u64 deadline;
+	struct clock_event_device *dev;
 	bool attached;
+	int error;
 	bool sharing;
 	bool refused;
 	bool waiting;

@@ -174,7 +174,9 @@ static int lazy_tscdeadline_attach(struct lazy_tscdeadline_cpu *lc, int cpu)
 	if (err)
 		return err;
 
-	lc->attached = true;
+	lc->dev = &ld->dev;
+	/* Pairs with the acquire in lazy_tscdeadline_show_state(). */
+	smp_store_release(&lc->attached, true);
 	lazy_tscdeadline_register(&ld->dev, lapic);
 	/* If not detached, it is in use as the broadcast device. */
 	if (!clockevent_state_detached(lapic))
@@ -240,6 +242,7 @@ static int lazy_tscdeadline_online(unsigned int cpu)
 	if (!READ_ONCE(lazy_down))
 		err = lazy_tscdeadline_attach(lc, cpu);
 	local_irq_restore(flags);
+	WRITE_ONCE(lc->error, err);
 	if (err)
 		lazy_tscdeadline_detach(lc, cpu);
 
@@ -249,7 +252,10 @@ static int lazy_tscdeadline_online(unsigned int cpu)
 
 static int lazy_tscdeadline_offline(unsigned int cpu)
 {
-	lazy_tscdeadline_detach(this_cpu_ptr(&lazy_tscdeadline_cpus), cpu);
+	struct lazy_tscdeadline_cpu *lc = this_cpu_ptr(&lazy_tscdeadline_cpus);
+
+	WRITE_ONCE(lc->error, 0);
+	lazy_tscdeadline_detach(lc, cpu);
 	return 0;
 }
 

@@ -54,6 +54,30 @@ enum lazy_off_reason {
 	LAZY_OFF_RESET,		/* INIT or RESET of the vCPU */
 	LAZY_OFF_SET_LAPIC,	/* user space replaced the APIC's state */
 	LAZY_OFF_UNREACHABLE,	/* no memory behind the record any more */
+	LAZY_OFF_NR
+};
+
+/* A record is shared, but a deadline is not published. */
+enum lazy_plain_reason {
+	LAZY_PLAIN_NOT,		/* there is nothing in the way */
+	LAZY_PLAIN_PARAMETER,	/* the module's parameter is N */
+	LAZY_PLAIN_TSC,		/* the host's TSCs cannot be relied upon */
+	LAZY_PLAIN_APIC,	/* disabled, by hardware or software */
+	LAZY_PLAIN_MODE,	/* the LVTT is not in TSC-deadline mode */
+	LAZY_PLAIN_MASKED,	/* the LVTT is masked */
+	LAZY_PLAIN_DIRTY_RING,	/* user space has to empty it first */
+	LAZY_PLAIN_VALUE,	/* pending says something else */
+	LAZY_PLAIN_USER,	/* user space wrote it */
+	LAZY_PLAIN_FLOOR,	/* looks came too fast */
+	LAZY_PLAIN_RECORD,	/* out of reach, or it was overwritten */
+	LAZY_PLAIN_NR
+};
+
+/* Where a late delivery was noticed. */
+enum lazy_late_where {
+	LAZY_LATE_HRTIMER,	/* the hrtimer callback */
+	LAZY_LATE_VCPU,		/* expiry in vCPU context */
+	LAZY_LATE_INJECTED,	/* expired in time, injected late */
 };
 
 #define CREATE_TRACE_POINTS
@@ -109,6 +133,11 @@ module_param_cb(lazy_tscdeadline_policy, &lazy_policy_ops, NULL, 0644);
 MODULE_PARM_DESC(lazy_tscdeadline_policy,
 		 "exact: arm what the guest wants; predict (default): also what it will want next.  For vCPUs that enable lazy mode from now on");
 
+static unsigned long lazy_tscdeadline_late_ns __read_mostly = 10 * NSEC_PER_MSEC;
+module_param(lazy_tscdeadline_late_ns, ulong, 0644);
+MODULE_PARM_DESC(lazy_tscdeadline_late_ns,
+		 "count and trace deadlines of vCPUs with lazy mode that are delivered later than this (default: 10000000; 0: none)");
+
 struct lazy_stats {
 	u64 updates;		/* writes of MSR_IA32_TSC_DEADLINE */
 	u64 published;		/* of these: armed != 0 was published */
@@ -125,6 +154,11 @@ struct lazy_stats {
 	u64 floor;		/* deadlines not published: too many short looks */
 	u64 flushed;
 	u64 late_max;		/* ticks from deadline to look that injects */
+	u64 late;		/* later than the limit, under the lock */
+	u64 late_injected;	/* the same, but the expiry was in time */
+	u64 refused;		/* #GP: no memory for a record there */
+	u64 off[LAZY_OFF_NR];	/* times lazy mode ended, by reason */
+	u64 why_plain[LAZY_PLAIN_NR];	/* deadlines not published, by reason */
 };
 
 /**
@@ -143,7 +177,12 @@ struct lazy_stats {
  * @last_pending: what pending said at the last look
  * @last_look: guest TSC up to which the bucket has leaked
  * @short_looks: level of the bucket of looks, see LAZY_SHORT_LOOKS
- * @off_reason: why lazy mode is off, enum lazy_off_reason
+ * @off_reason: why lazy mode ended the last time, enum lazy_off_reason
+ * @plain_reason: why a deadline was not published the last time
+ * @asked: no deadline is late by what was before: guest TSC at the last write of
+ *	the MSR or change of the TSC, or at which the last look was due
+ * @due: TSC from which a timer that has expired counts as late until it is
+ *	injected; 0: none has, or it was late before
  * @policy: what to arm, and what it has learned
  * @stats: for debugfs
  */
@@ -162,6 +201,9 @@ struct kvm_lazy_tscdeadline {
 	u64 last_look;
 	unsigned int short_looks;
 	enum lazy_off_reason off_reason;
+	enum lazy_plain_reason plain_reason;
+	u64 asked;
+	u64 due;
 	struct lazy_policy policy;
 	struct lazy_stats stats;
 };
@@ -373,15 +415,36 @@ static void lazy_publish(struct kvm_lazy_tscdeadline *lazy, u64 deadline)
  * ring first: each write to the record adds to it, and a halted vCPU does not
  * get to the exit.
  */
-static bool lazy_may_publish(struct kvm_lazy_tscdeadline *lazy)
+static enum lazy_plain_reason lazy_obstacle(struct kvm_lazy_tscdeadline *lazy)
 {
 	struct kvm_vcpu *vcpu = lazy->vcpu;
 
-	return READ_ONCE(lazy_tscdeadline) && lazy->msr &&
-	       vcpu->arch.virtual_tsc_khz && !vcpu->arch.tsc_catchup &&
-	       kvm_lapic_enabled(vcpu) && lazy_is_tscdeadline(lazy) &&
-	       !lazy_lvtt_masked(vcpu->arch.apic) &&
-	       !kvm_test_request(KVM_REQ_DIRTY_RING_SOFT_FULL, vcpu);
+	if (!READ_ONCE(lazy_tscdeadline))
+		return LAZY_PLAIN_PARAMETER;
+	if (!vcpu->arch.virtual_tsc_khz || vcpu->arch.tsc_catchup)
+		return LAZY_PLAIN_TSC;
+	if (!kvm_lapic_enabled(vcpu))
+		return LAZY_PLAIN_APIC;
+	if (!lazy_is_tscdeadline(lazy))
+		return LAZY_PLAIN_MODE;
+	if (lazy_lvtt_masked(vcpu->arch.apic))
+		return LAZY_PLAIN_MASKED;
+	if (kvm_test_request(KVM_REQ_DIRTY_RING_SOFT_FULL, vcpu))
+		return LAZY_PLAIN_DIRTY_RING;
+	return LAZY_PLAIN_NOT;
+}
+
+static bool lazy_may_publish(struct kvm_lazy_tscdeadline *lazy)
+{
+	return lazy->msr && lazy_obstacle(lazy) == LAZY_PLAIN_NOT;
+}
+
+/* For debugfs: a deadline is armed that the guest does not find published. */
+static void lazy_count_plain(struct kvm_lazy_tscdeadline *lazy,
+			     enum lazy_plain_reason reason)
+{
+	lazy->plain_reason = reason;
+	lazy->stats.why_plain[reason]++;
 }
 
 /* Count a look that only re-arms; true if there were too many lately. */
@@ -401,6 +464,7 @@ static bool lazy_hit_floor(struct kvm_lazy_tscdeadline *lazy, u64 now)
 	if (++lazy->short_looks < LAZY_SHORT_LOOKS)
 		return false;
 	lazy->stats.floor++;
+	lazy_count_plain(lazy, LAZY_PLAIN_FLOOR);
 	return true;
 }
 
@@ -449,7 +513,7 @@ static enum lazy_verdict lazy_look_rearm(struct kvm_lazy_tscdeadline *lazy,
 }
 
 static enum lazy_verdict lazy_look_expired(struct kvm_lazy_tscdeadline *lazy,
-					   u64 deadline, u64 now, bool published)
+					   u64 deadline, u64 now, u64 published)
 {
 	lazy_timer(lazy)->tscdeadline = deadline;
 	lazy->look = false;
@@ -457,6 +521,12 @@ static enum lazy_verdict lazy_look_expired(struct kvm_lazy_tscdeadline *lazy,
 	lazy->delivered = deadline;
 	lazy->predict = published;
 	lazy->stats.expired++;
+	/*
+	 * A deadline for which there was no trap was not earlier than what was
+	 * published: what a sibling writes there makes nothing late.
+	 */
+	if (published > lazy->asked)
+		WRITE_ONCE(lazy->asked, published);
 	if (now > deadline)
 		lazy->stats.late_max = max(lazy->stats.late_max,
 					   now - deadline);
@@ -579,6 +649,73 @@ static void lazy_start_hrtimer(struct kvm_lazy_tscdeadline *lazy)
 	local_irq_restore(flags);
 }
 
+static u64 lazy_ticks_to_ns(struct kvm_lazy_tscdeadline *lazy, u64 ticks)
+{
+	u32 khz = lazy->vcpu->arch.virtual_tsc_khz;
+
+	if (!khz)
+		return 0;
+	return div_u64(ticks, khz) * NSEC_PER_MSEC +
+	       div_u64(ticks % khz * NSEC_PER_MSEC, khz);
+}
+
+/* Is it later than the limit, in guest TSC?  Then count it and tell. */
+static bool lazy_check_late(struct kvm_lazy_tscdeadline *lazy, u64 due,
+			    enum lazy_late_where where)
+{
+	u64 limit = READ_ONCE(lazy_tscdeadline_late_ns), now, ns;
+	struct kvm_vcpu_arch *arch = &lazy->vcpu->arch;
+	unsigned long flags;
+
+	if (!limit || !arch->virtual_tsc_khz || arch->tsc_catchup)
+		return false;
+	now = lazy_guest_tsc(lazy);
+	if (now <= due)
+		return false;
+	ns = lazy_ticks_to_ns(lazy, now - due);
+	if (ns <= limit)
+		return false;
+
+	raw_spin_lock_irqsave(&lazy->lock, flags);
+	if (where == LAZY_LATE_INJECTED)
+		lazy->stats.late_injected++;
+	else
+		lazy->stats.late++;
+	raw_spin_unlock_irqrestore(&lazy->lock, flags);
+	trace_kvm_lazy_tscdeadline_late(lazy->vcpu->vcpu_id, where, due, ns);
+	return true;
+}
+
+/*
+ * The watchdog's first half: the timer has expired, and what was wanted (or, of
+ * a plain timer, what it was armed for) is its tscdeadline.
+ */
+static void lazy_watch_expiry(struct kvm_lazy_tscdeadline *lazy,
+			      bool from_timer_fn)
+{
+	u64 due = 0;
+
+	if (lazy_is_tscdeadline(lazy))
+		due = max(READ_ONCE(lazy_timer(lazy)->tscdeadline),
+			  READ_ONCE(lazy->asked));
+	if (due && lazy_check_late(lazy, due,
+				   from_timer_fn ? LAZY_LATE_HRTIMER :
+						   LAZY_LATE_VCPU))
+		due = 0;
+	WRITE_ONCE(lazy->due, due);
+}
+
+/* The other half: did the vCPU get it in time? */
+static void lazy_watch_injection(struct kvm_lazy_tscdeadline *lazy)
+{
+	u64 due = READ_ONCE(lazy->due);
+
+	if (!due)
+		return;
+	WRITE_ONCE(lazy->due, 0);
+	lazy_check_late(lazy, due, LAZY_LATE_INJECTED);
+}
+
 /**
  * kvm_lazy_tscdeadline_timer_fn - the hrtimer of the APIC timer fired
  * @apic: whose
@@ -611,36 +748,22 @@ bool kvm_lazy_tscdeadline_timer_fn(struct kvm_lapic *apic)
 	}
 }
 
-/**
- * kvm_lazy_tscdeadline_expired - the APIC timer expired in vCPU context
- * @apic: whose
- * @from_timer_fn: called by the hrtimer callback, which has had its look
- *
- * The hv timer fired, or a timer was to be started whose deadline had passed.
- * To be called before anything is injected.  Where a later deadline is to be
- * armed, the hrtimer is started here; with the hv timer, which the caller is
- * about to cancel, that is left to kvm_lazy_tscdeadline_rearm().
- *
- * Context: vCPU context, preemption or interrupts disabled.
- * Return: true if there is nothing to inject now.
- */
-bool kvm_lazy_tscdeadline_expired(struct kvm_lapic *apic, bool from_timer_fn)
+/* The look of an expiry in vCPU context. */
+static bool lazy_has_nothing_to_inject(struct kvm_lazy_tscdeadline *lazy)
 {
-	struct kvm_lazy_tscdeadline *lazy = lazy_of(apic);
+	struct kvm_timer *ktimer = lazy_timer(lazy);
 
-	if (from_timer_fn || !lazy || !lazy->msr)
-		return false;
 	/*
 	 * The hrtimer callback may have disarmed on another CPU while the timer
 	 * was being moved to the hv timer: then there is nothing to deliver.
 	 */
 	if (!READ_ONCE(lazy->look))
 		return lazy_is_tscdeadline(lazy) &&
-		       !READ_ONCE(apic->lapic_timer.tscdeadline);
+		       !READ_ONCE(ktimer->tscdeadline);
 
 	switch (lazy_look_try(lazy, false)) {
 	case LAZY_LOOK_REARM:
-		if (apic->lapic_timer.hv_timer_in_use)
+		if (ktimer->hv_timer_in_use)
 			lazy->restart = true;
 		else
 			lazy_start_hrtimer(lazy);
@@ -651,6 +774,32 @@ bool kvm_lazy_tscdeadline_expired(struct kvm_lapic *apic, bool from_timer_fn)
 	default:
 		return false;
 	}
+}
+
+/**
+ * kvm_lazy_tscdeadline_expired - the APIC timer expired
+ * @apic: whose
+ * @from_timer_fn: called by the hrtimer callback, which has had its look and
+ *	found that there is something to inject
+ *
+ * The hv timer fired, or a timer was to be started whose deadline had passed.
+ * To be called before anything is injected.  Where a later deadline is to be
+ * armed, the hrtimer is started here; with the hv timer, which the caller is
+ * about to cancel, that is left to kvm_lazy_tscdeadline_rearm().
+ *
+ * Context: vCPU context, preemption or interrupts disabled; or hard irq.
+ * Return: true if there is nothing to inject now.
+ */
+bool kvm_lazy_tscdeadline_expired(struct kvm_lapic *apic, bool from_timer_fn)
+{
+	struct kvm_lazy_tscdeadline *lazy = lazy_of(apic);
+
+	if (!lazy)
+		return false;
+	if (!from_timer_fn && lazy->msr && lazy_has_nothing_to_inject(lazy))
+		return true;
+	lazy_watch_expiry(lazy, from_timer_fn);
+	return false;
 }
 
 /**
@@ -710,7 +859,10 @@ void kvm_lazy_tscdeadline_injected(struct kvm_lapic *apic, bool may_restart)
 	unsigned long flags;
 	int idx;
 
-	if (!lazy || !lazy->msr)
+	if (!lazy)
+		return;
+	lazy_watch_injection(lazy);
+	if (!lazy->msr)
 		return;
 	if (in_hardirq())
 		lazy->stats.posted++;
@@ -741,6 +893,16 @@ void kvm_lazy_tscdeadline_injected(struct kvm_lapic *apic, bool may_restart)
 		lazy_start_hrtimer(lazy);
 }
 
+static enum lazy_plain_reason lazy_why_plain(struct kvm_lazy_tscdeadline *lazy,
+					     u64 deadline, u64 pending)
+{
+	if (!lazy->vcpu->wants_to_run)
+		return LAZY_PLAIN_USER;
+	if (deadline != pending)
+		return LAZY_PLAIN_VALUE;
+	return lazy_obstacle(lazy);
+}
+
 /**
  * kvm_lazy_tscdeadline_update - UPDATE: a new deadline was written to the MSR
  * @apic: whose
@@ -764,6 +926,8 @@ void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic, u64 deadline)
 	unsigned long flags;
 	int idx;
 
+	if (lazy)
+		WRITE_ONCE(lazy->asked, lazy_guest_tsc(lazy));
 	if (!lazy || !lazy->msr) {
 		apic->lapic_timer.tscdeadline = deadline;
 		return;
@@ -780,12 +944,14 @@ void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic, u64 deadline)
 	lazy_forget(lazy);
 	apic->lapic_timer.tscdeadline = deadline;
 	if (!lazy_record_trylock(lazy)) {
+		lazy_count_plain(lazy, LAZY_PLAIN_RECORD);
 		lazy_request(apic->vcpu);
 		goto out;
 	}
 
 	published = lazy->published;
 	if (!lazy_withdraw(lazy, &pending)) {
+		lazy_count_plain(lazy, LAZY_PLAIN_RECORD);
 		lazy->stats.lost++;
 	} else if (deadline && deadline == pending &&
 		   lazy->vcpu->wants_to_run && lazy_may_publish(lazy)) {
@@ -795,6 +961,7 @@ void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic, u64 deadline)
 		lazy_arm(lazy, deadline, now, true);
 		lazy->stats.published++;
 	} else if (deadline) {
+		lazy_count_plain(lazy, lazy_why_plain(lazy, deadline, pending));
 		lazy->stats.plain++;
 	}
 	if (published || lazy->published)
@@ -855,6 +1022,7 @@ static void lazy_turn_off(struct kvm_lazy_tscdeadline *lazy,
 	lazy->published = 0;
 	lazy->msr = 0;
 	lazy->off_reason = reason;
+	lazy->stats.off[reason]++;
 	kvm_gpc_deactivate(lazy_gpc(lazy));
 	trace_kvm_lazy_tscdeadline_disable(lazy->vcpu->vcpu_id, reason);
 }
@@ -1003,7 +1171,11 @@ void kvm_lazy_tscdeadline_tsc_changed(struct kvm_vcpu *vcpu)
 {
 	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
 
-	if (lazy && !lazy_is_plain(lazy))
+	if (!lazy)
+		return;
+	WRITE_ONCE(lazy->asked, lazy_guest_tsc(lazy));
+	WRITE_ONCE(lazy->due, 0);
+	if (!lazy_is_plain(lazy))
 		lazy_request(vcpu);
 }
 
@@ -1181,6 +1353,7 @@ static int lazy_enable(struct kvm_vcpu *vcpu, u64 data)
 	if (!kvm_is_visible_gfn(vcpu->kvm, gpa_to_gfn(gpa)) ||
 	    kvm_gpc_activate(spare, gpa, len)) {
 		/* Nothing has changed: a record in use stays in use. */
+		lazy->stats.refused++;
 		kvm_gpc_deactivate(spare);
 		goto out;
 	}
@@ -1299,7 +1472,7 @@ void kvm_lazy_tscdeadline_destroy(struct kvm_lapic *apic)
 	kfree(lazy);
 }
 
-static const char * const lazy_off_names[] = {
+static const char * const lazy_off_names[LAZY_OFF_NR] = {
 	[LAZY_OFF_NEVER]	= "never",
 	[LAZY_OFF_GUEST]	= "guest",
 	[LAZY_OFF_RESET]	= "reset",
@@ -1307,12 +1480,25 @@ static const char * const lazy_off_names[] = {
 	[LAZY_OFF_UNREACHABLE]	= "unreachable",
 };
 
+static const char * const lazy_plain_names[LAZY_PLAIN_NR] = {
+	[LAZY_PLAIN_NOT]	= "-",
+	[LAZY_PLAIN_PARAMETER]	= "parameter",
+	[LAZY_PLAIN_TSC]	= "tsc",
+	[LAZY_PLAIN_APIC]	= "apic",
+	[LAZY_PLAIN_MODE]	= "mode",
+	[LAZY_PLAIN_MASKED]	= "masked",
+	[LAZY_PLAIN_DIRTY_RING]	= "dirty_ring",
+	[LAZY_PLAIN_VALUE]	= "value",
+	[LAZY_PLAIN_USER]	= "user",
+	[LAZY_PLAIN_FLOOR]	= "floor",
+	[LAZY_PLAIN_RECORD]	= "record",
+};
+
 static void lazy_show_stats(struct seq_file *m,
-			    const struct kvm_lazy_tscdeadline *lazy)
+			    struct kvm_lazy_tscdeadline *lazy)
 {
 	const struct lazy_policy *policy = &lazy->policy;
 	const struct lazy_stats *s = &lazy->stats;
-	u32 tsc_khz = lazy->vcpu->arch.virtual_tsc_khz;
 	const struct {
 		const char *name;
 		u64 value;
@@ -1334,14 +1520,50 @@ static void lazy_show_stats(struct seq_file *m,
 		{ "policy_hits", policy->hits },
 		{ "policy_misses", policy->misses },
 		{ "policy_wasted", policy->wasted },
-		{ "late_max_us", tsc_khz ?
-			div_u64(s->late_max, tsc_khz) * 1000 +
-			s->late_max % tsc_khz * 1000 / tsc_khz : 0 },
+		{ "late_max_us", div_u64(lazy_ticks_to_ns(lazy, s->late_max),
+					 NSEC_PER_USEC) },
+		{ "late", s->late },
+		{ "late_injected", s->late_injected },
+		{ "refused", s->refused },
 	};
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(rows); i++)
 		seq_printf(m, "%s %llu\n", rows[i].name, rows[i].value);
+	for (i = LAZY_OFF_NEVER + 1; i < LAZY_OFF_NR; i++)
+		seq_printf(m, "off_%s %llu\n", lazy_off_names[i], s->off[i]);
+	for (i = LAZY_PLAIN_NOT + 1; i < LAZY_PLAIN_NR; i++)
+		seq_printf(m, "plain_%s %llu\n", lazy_plain_names[i],
+			   s->why_plain[i]);
+}
+
+/* Is the vCPU lazy, and if not, why? */
+static void lazy_show_state(struct seq_file *m,
+			    struct kvm_lazy_tscdeadline *lazy)
+{
+	enum lazy_plain_reason obstacle;
+
+	if (!lazy || !lazy->msr) {
+		seq_puts(m, "state off\n");
+		seq_printf(m, "reason %s\n",
+			   lazy_off_names[lazy ? lazy->off_reason :
+						 LAZY_OFF_NEVER]);
+		return;
+	}
+	obstacle = lazy_obstacle(lazy);
+	seq_printf(m, "state %s\n",
+		   obstacle == LAZY_PLAIN_NOT ? "lazy" : "plain");
+	seq_printf(m, "reason %s\n", lazy_plain_names[obstacle]);
+}
+
+/* How long ago should what the timer is armed for have been delivered? */
+static u64 lazy_overdue_us(struct kvm_lazy_tscdeadline *lazy, u64 now)
+{
+	u64 deadline = READ_ONCE(lazy_timer(lazy)->tscdeadline);
+
+	if (!lazy_is_tscdeadline(lazy) || !deadline || deadline >= now)
+		return 0;
+	return div_u64(lazy_ticks_to_ns(lazy, now - deadline), NSEC_PER_USEC);
 }
 
 /* Racy snapshot: for eyes and scripts, not for decisions. */
@@ -1349,19 +1571,28 @@ static int lazy_tscdeadline_show(struct seq_file *m, void *v)
 {
 	struct kvm_vcpu *vcpu = m->private;
 	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
+	u64 now;
 
 	seq_printf(m, "enabled %d\n", lazy && lazy->msr);
 	seq_printf(m, "off_reason %s\n",
 		   lazy && lazy->msr ? "-" :
 		   lazy_off_names[lazy ? lazy->off_reason : LAZY_OFF_NEVER]);
+	lazy_show_state(m, lazy);
+	seq_printf(m, "cpuid %d\n", !!(vcpu->arch.pv_cpuid.features &
+				       BIT(KVM_FEATURE_LAZY_TSCDEADLINE)));
+	seq_printf(m, "offered %d\n", lazy_offered(vcpu));
 	if (!lazy)
 		return 0;
+	now = lazy_guest_tsc(lazy);
+	seq_printf(m, "last_off %s\n", lazy_off_names[lazy->off_reason]);
+	seq_printf(m, "last_plain %s\n", lazy_plain_names[lazy->plain_reason]);
 	seq_printf(m, "msr 0x%llx\n", lazy->msr);
 	seq_printf(m, "armed %llu\n", lazy->published);
 	seq_printf(m, "look %d\n", lazy->look);
 	seq_printf(m, "hv_timer %d\n", lazy_timer(lazy)->hv_timer_in_use);
 	seq_printf(m, "deadline %llu\n", lazy_timer(lazy)->tscdeadline);
-	seq_printf(m, "now %llu\n", lazy_guest_tsc(lazy));
+	seq_printf(m, "now %llu\n", now);
+	seq_printf(m, "overdue_us %llu\n", lazy_overdue_us(lazy, now));
 	seq_printf(m, "policy %s\n", lazy_policy_names[lazy->policy.mode]);
 	lazy_show_stats(m, lazy);
 	return 0;

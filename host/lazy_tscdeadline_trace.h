@@ -22,6 +22,11 @@
 	{ LAZY_OFF_SET_LAPIC,	"set_lapic" },			\
 	{ LAZY_OFF_UNREACHABLE,	"unreachable" }
 
+#define kvm_lazy_tscdeadline_wheres				\
+	{ LAZY_LATE_HRTIMER,	"hrtimer" },			\
+	{ LAZY_LATE_VCPU,	"vcpu" },			\
+	{ LAZY_LATE_INJECTED,	"injected" }
+
 /* The guest enabled lazy mode with a record at @gpa. */
 TRACE_EVENT(kvm_lazy_tscdeadline_enable,
 	TP_PROTO(unsigned int vcpu_id, u64 gpa),
@@ -158,6 +163,34 @@ TRACE_EVENT(kvm_lazy_tscdeadline_flush,
 
 	TP_printk("vcpu %u armed %llu deadline %llu", __entry->vcpu_id,
 		  __entry->published, __entry->deadline)
+);
+
+/*
+ * A deadline that was due at @due (guest TSC) is delivered @ns later, which is
+ * more than the limit; @where the host noticed.
+ */
+TRACE_EVENT(kvm_lazy_tscdeadline_late,
+	TP_PROTO(unsigned int vcpu_id, int where, u64 due, u64 ns),
+	TP_ARGS(vcpu_id, where, due, ns),
+
+	TP_STRUCT__entry(
+		__field(unsigned int,	vcpu_id)
+		__field(int,		where)
+		__field(u64,		due)
+		__field(u64,		ns)
+	),
+
+	TP_fast_assign(
+		__entry->vcpu_id = vcpu_id;
+		__entry->where = where;
+		__entry->due = due;
+		__entry->ns = ns;
+	),
+
+	TP_printk("vcpu %u %s deadline %llu late %llu ns", __entry->vcpu_id,
+		  __print_symbolic(__entry->where,
+				   kvm_lazy_tscdeadline_wheres),
+		  __entry->due, __entry->ns)
 );
 
 #endif /* _TRACE_KVM_LAZY_TSCDEADLINE_H */

@@ -628,3 +628,118 @@ void guest_again(void)
 	guest_linger(c->last);
 	guest_finish();
 }
+
+/* What keeps the host from publishing, one after the other, for it to tell. */
+void guest_tell(void)
+{
+	guest_start();
+	guest_apic_write(GUEST_APIC_LVTT, GUEST_LVTT_DEADLINE | GUEST_LVTT_MASKED);
+	guest_call(GUEST_CALL_SYNC);
+	guest_apic_write(GUEST_APIC_LVTT, GUEST_LVTT_ONESHOT);
+	guest_call(GUEST_CALL_SYNC);
+	guest_apic_write(GUEST_APIC_SPIV, GUEST_SPIV_DISABLE);
+	guest_call(GUEST_CALL_SYNC);
+	guest_apic_write(GUEST_APIC_SPIV, GUEST_SPIV_ENABLE);
+	guest_apic_write(GUEST_APIC_LVTT, GUEST_LVTT_DEADLINE);
+	guest_mb();
+	guest_call(GUEST_CALL_SYNC);
+	guest_still_works();
+	guest_finish();
+}
+
+/*
+ * All vCPUs use the record of the first one, which keeps none of them from
+ * recovering with a record of its own.
+ */
+void guest_one_record(void)
+{
+	struct guest_cpu *c = guest_self();
+	struct lazy_tscdeadline_record *own = c->record;
+	__u64 state = 521288629 + c->id, i;
+
+	c->record = guest_cpus[0].record;
+	guest_start();
+	for (i = 0; i < c->arg[ARG_ROUNDS]; i++) {
+		__u64 ticks = guest_us(guest_random(&state) % 3000);
+
+		guest_program(guest_rdtsc() + ticks);
+		guest_wait_until(guest_rdtsc() + ticks);
+		if (i % 16 == 15)
+			guest_enable();
+	}
+	/* Nobody may share it any more when the first one goes on with it. */
+	guest_disable();
+	__atomic_add_fetch(&guest_flag, 1, __ATOMIC_SEQ_CST);
+	while (READ_ONCE(guest_flag) < (int)c->arg[ARG_STEPS])
+		guest_window();
+	c->record = own;
+	guest_recover(c);
+}
+
+#define GUEST_MSR_KVM_CLOCK	0x4b564d01
+#define GUEST_MSR_KVM_STEAL	0x4b564d03
+#define GUEST_MSR_KVM_PV_EOI	0x4b564d04
+
+static void guest_set_neighbours(__u64 clock, __u64 steal, __u64 eoi)
+{
+	guest_wrmsr(GUEST_MSR_KVM_CLOCK, clock);
+	guest_wrmsr(GUEST_MSR_KVM_STEAL, steal);
+	guest_wrmsr(GUEST_MSR_KVM_PV_EOI, eoi);
+}
+
+/*
+ * KVM's clock, steal time and end-of-interrupt flag are in the page of the
+ * record, as is allowed; or in the record itself, as it is not.
+ */
+void guest_neighbours(void)
+{
+	struct guest_cpu *c = guest_self();
+	__u64 base = (__u64)c->record, off = c->arg[ARG_OVERLAP] ? 0 : 1024;
+	__u64 state = 88172645463325252ULL, i;
+
+	guest_start();
+	guest_set_neighbours((base + off) | 1, (base + 2 * off) | 1,
+			     (base + 3 * off) | 1);
+	for (i = 0; i < c->arg[ARG_ROUNDS]; i++) {
+		__u64 ticks = guest_us(guest_random(&state) % 3000);
+
+		if (off) {
+			guest_set_up_skip(guest_ms(5), guest_ms(10));
+			guest_wait_fired();
+			guest_linger(c->last);
+			continue;
+		}
+		guest_program(guest_rdtsc() + ticks);
+		guest_wait_until(guest_rdtsc() + ticks);
+		if (i % 16 == 15)
+			guest_enable();
+	}
+	guest_set_neighbours(0, 0, 0);
+	if (!off)
+		guest_recover(c);
+	guest_still_works();
+	guest_finish();
+}
+
+/* Enabled, moved, disabled, and deadlines wanted all the while. */
+void guest_toggle(void)
+{
+	struct guest_cpu *c = guest_self();
+	struct lazy_tscdeadline_record *own = c->record;
+	__u64 state = 362436069 + c->id, i;
+
+	guest_start();
+	for (i = 0; i < c->arg[ARG_ROUNDS]; i++) {
+		/* In any of the pages, at the place that is its own in each. */
+		c->record = (void *)((__u64)own + (guest_random(&state) & 3) * 4096);
+		guest_enable();
+		guest_program(guest_rdtsc() + guest_us(guest_random(&state) % 300));
+		guest_window();
+		if (i & 1)
+			guest_disable();
+		if (i % 8 == 7)
+			guest_wrmsr_safe(MSR_KVM_LAZY_TSCDEADLINE, GUEST_NOWHERE_GPA | 1);
+	}
+	c->record = own;
+	guest_recover(c);
+}

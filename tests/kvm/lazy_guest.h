@@ -43,6 +43,9 @@ enum guest_op {
 #define ARG_SECOND_MS	2
 #define ARG_BAD		3	/* the value to try, for OP_BAD_VALUES */
 
+/* How guest_neighbours() lays out the record and what else KVM writes to. */
+#define ARG_OVERLAP	1	/* all at the record itself */
+
 /* Set by one vCPU for the others. */
 extern int guest_flag;
 
@@ -68,5 +71,9 @@ void guest_scribble(void);
 void guest_storm(void);
 void guest_move(void);
 void guest_again(void);
+void guest_tell(void);
+void guest_one_record(void);
+void guest_neighbours(void);
+void guest_toggle(void);
 
 #endif /* _LAZY_TEST_LAZY_GUEST_H */

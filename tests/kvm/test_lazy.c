@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "harness.h"
@@ -419,7 +420,14 @@ static void run_hole(const struct scenario *s, int dialect, int wait)
 	harness_until(vcpu, GUEST_CALL_SYNC);
 	check_published(vm);
 	vm_set_record_slot(vm, false);
+	if (s->arg[ARG_BAD])
+		vm_set_slot(vm, VM_RECORD_SLOT, GUEST_RECORD_GPA, VM_RECORD_SIZE,
+			    vm->record_page, KVM_MEM_READONLY);
 	harness_until(vcpu, GUEST_CALL_SYNC);
+	check(vcpu_lazy_says(vcpu, "state", "off"));
+	check(vcpu_lazy_says(vcpu, "reason", "unreachable"));
+	if (s->arg[ARG_BAD])
+		vm_set_record_slot(vm, false);
 	vm_set_record_slot(vm, true);
 	harness_until(vcpu, GUEST_CALL_DONE);
 	vm_destroy(vm);
@@ -467,12 +475,40 @@ static void run_init_ipi(const struct scenario *s, int dialect, int wait)
 	check_eq(vcpu_mp_state(victim), KVM_MP_STATE_INIT_RECEIVED);
 	check_eq(vm_record(vm, 1)->armed, 0);
 	check_eq(vcpu_get_msr(victim, MSR_KVM_LAZY_TSCDEADLINE), 0);
+	check(vcpu_lazy_says(victim, "state", "off"));
+	check(vcpu_lazy_says(victim, "reason", "reset"));
 	vm_destroy(vm);
+}
+
+/*
+ * What the floor promises: KVM's limit for periodic timers, and a few looks more
+ * for each delivery and each write.
+ */
+#define SHORT_LOOKS	16
+#define LOOK_PERIOD_US	200
+
+static void check_rate(struct vcpu *vcpu, __u64 us)
+{
+	__u64 looks, events;
+
+	/* The enemy itself may do without. */
+	if (!vcpu_lazy_stat(vcpu, "enabled"))
+		return;
+	looks = vcpu_lazy_stat(vcpu, "looks_sw") +
+		vcpu_lazy_stat(vcpu, "looks_vcpu");
+	events = vcpu_lazy_stat(vcpu, "expired") +
+		 vcpu_lazy_stat(vcpu, "updates") + vcpu_lazy_stat(vcpu, "lost");
+	harness_note("vCPU %d: %llu looks in %llu ms, floor hit %llu times",
+		     vcpu->id, looks, us / 1000, vcpu_lazy_stat(vcpu, "floor"));
+	check(looks <= us / LOOK_PERIOD_US + SHORT_LOOKS * (events + 1));
 }
 
 /* A hostile VM next to a decent one, which must not notice. */
 static void run_hostile(const struct scenario *s, int dialect, int wait)
 {
+	__u64 start = harness_now_us();
+	int i;
+
 	static const struct scenario decent = {
 		.guest = guest_rounds,
 		.arg = { 10, 10000, 20000, 30000 },
@@ -482,6 +518,8 @@ static void run_hostile(const struct scenario *s, int dialect, int wait)
 	struct harness_job *job = harness_start(&good->vcpus[0], -1);
 
 	harness_all_done(bad);
+	for (i = 0; i < bad->nr_vcpus; i++)
+		check_rate(&bad->vcpus[i], harness_now_us() - start);
 	harness_join(job);
 	harness_note_vm(bad);
 	harness_note_vm(good);
@@ -519,6 +557,177 @@ static void run_floor(const struct scenario *s, int dialect, int wait)
 		     vm_cpu(vm, 0)->fired, looks, floor);
 	check(floor);
 	check(looks <= 20 * vm_cpu(vm, 0)->programmed + us / period_us);
+	vm_destroy(vm);
+}
+
+/* Is the vCPU lazy, and why not?  What user space can do, one by one. */
+static void run_told(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	struct kvm_lapic_state lapic;
+
+	check(vcpu_lazy_says(vcpu, "state", "off"));
+	check(vcpu_lazy_says(vcpu, "reason", "never"));
+	check_eq(vcpu_lazy_stat(vcpu, "cpuid"), 1);
+	check_eq(vcpu_lazy_stat(vcpu, "offered"), 1);
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	check(vcpu_lazy_says(vcpu, "state", "lazy"));
+	check(vcpu_lazy_says(vcpu, "reason", "-"));
+
+	vm_set_parameter("lazy_tscdeadline", "N");
+	check(vcpu_lazy_says(vcpu, "state", "plain"));
+	check(vcpu_lazy_says(vcpu, "reason", "parameter"));
+	vm_set_parameter("lazy_tscdeadline", "Y");
+	check(vcpu_lazy_says(vcpu, "state", "lazy"));
+
+	vcpu_set_msr(vcpu, GUEST_MSR_TSC_DEADLINE, vm_cpu(vm, 0)->wanted);
+	check(vcpu_lazy_says(vcpu, "last_plain", "user"));
+	check_eq(vcpu_lazy_stat(vcpu, "plain_user"), 1);
+
+	vcpu_get_lapic(vcpu, &lapic);
+	vcpu_set_lapic(vcpu, &lapic);
+	check(vcpu_lazy_says(vcpu, "state", "off"));
+	check(vcpu_lazy_says(vcpu, "reason", "set_lapic"));
+	check_eq(vcpu_lazy_stat(vcpu, "off_set_lapic"), 1);
+	harness_until(vcpu, GUEST_CALL_DONE);
+	/* The guest has enabled it again, which leaves the last reason. */
+	check(vcpu_lazy_says(vcpu, "state", "lazy"));
+	check(vcpu_lazy_says(vcpu, "last_off", "set_lapic"));
+	check_eq(vcpu_lazy_stat(vcpu, "off_set_lapic"), 1);
+
+	vcpu_set_msr(vcpu, MSR_KVM_LAZY_TSCDEADLINE, 0);
+	check(vcpu_lazy_says(vcpu, "state", "off"));
+	check(vcpu_lazy_says(vcpu, "reason", "guest"));
+	check_eq(vcpu_lazy_stat(vcpu, "off_guest"), 1);
+	vm_destroy(vm);
+}
+
+static void run_told_hidden(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+
+	check(vcpu_lazy_says(vcpu, "reason", "never"));
+	check_eq(vcpu_lazy_stat(vcpu, "cpuid"), 0);
+	check_eq(vcpu_lazy_stat(vcpu, "offered"), 0);
+	vm_destroy(vm);
+}
+
+/* The same of what the guest does, see guest_tell(). */
+static void run_told_apic(const struct scenario *s, int dialect, int wait)
+{
+	static const char * const reasons[] = { "masked", "mode", "apic" };
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(reasons); i++) {
+		harness_until(vcpu, GUEST_CALL_SYNC);
+		check(vcpu_lazy_says(vcpu, "state", "plain"));
+		check(vcpu_lazy_says(vcpu, "reason", reasons[i]));
+	}
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	check(vcpu_lazy_says(vcpu, "state", "lazy"));
+	harness_until(vcpu, GUEST_CALL_DONE);
+	vm_destroy(vm);
+}
+
+static void run_told_operation(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	harness_until(vcpu, GUEST_CALL_DONE);
+	switch (s->arg[ARG_OP]) {
+	case OP_DISABLE:
+		check_eq(vcpu_lazy_stat(vcpu, "off_guest"), 1);
+		check(vcpu_lazy_says(vcpu, "last_off", "guest"));
+		break;
+	case OP_PLAIN_LATER:
+		check_eq(vcpu_lazy_stat(vcpu, "plain_value"), 1);
+		check(vcpu_lazy_says(vcpu, "last_plain", "value"));
+		break;
+	case OP_BAD_VALUES:
+		check_eq(vcpu_lazy_stat(vcpu, "refused"), 1);
+		break;
+	}
+	vm_destroy(vm);
+}
+
+#define TRACING		"/sys/kernel/tracing/instances/lazy_test"
+#define TRACE_LATE	TRACING "/events/kvm/kvm_lazy_tscdeadline_late/enable"
+
+static void trace_late(void)
+{
+	FILE *file;
+
+	rmdir(TRACING);
+	if (mkdir(TRACING, 0700))
+		vm_die(TRACING);
+	file = fopen(TRACE_LATE, "we");
+	if (!file || fputs("1", file) < 0 || fclose(file))
+		vm_die(TRACE_LATE);
+}
+
+#define LATE_LIMIT_MS	50ULL
+
+/* Has a delivery been traced that was later than that, noticed there? */
+static bool traced_late(const char *where)
+{
+	FILE *file = fopen(TRACING "/trace", "re");
+	char line[512], word[16];
+	bool found = false;
+	unsigned int vcpu;
+	const char *event;
+	__u64 due, ns;
+
+	if (!file)
+		vm_die(TRACING "/trace");
+	while (fgets(line, sizeof(line), file)) {
+		event = strstr(line, "kvm_lazy_tscdeadline_late: ");
+		if (!event || sscanf(event, "%*s vcpu %u %15s deadline %llu late %llu ns",
+				     &vcpu, word, &due, &ns) != 4)
+			continue;
+		if (!strcmp(word, where) && !vcpu && due &&
+		    ns > LATE_LIMIT_MS * 1000000)
+			found = true;
+	}
+	fclose(file);
+	return found;
+}
+
+/*
+ * The vCPU does not run when its deadline passes.  In the dirty log, the host
+ * cannot look from the hrtimer callback either: then it is the look that is
+ * late, else the injection, if the hrtimer itself was in time.
+ */
+static void run_late(const struct scenario *s, int dialect, int wait)
+{
+	bool deferred = s->flags & VM_DIRTY_LOG, off = s->arg[ARG_BAD];
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	__u64 late, injected;
+
+	vm_set_parameter("lazy_tscdeadline_late_ns", off ? "0" : "50000000");
+	trace_late();
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	check_published(vm);
+	harness_sleep_ms(s->arg[ARG_SECOND_MS] + 2 * LATE_LIMIT_MS);
+	check(vcpu_lazy_stat(vcpu, "overdue_us") > LATE_LIMIT_MS * 1000);
+	harness_until(vcpu, GUEST_CALL_DONE);
+	late = vcpu_lazy_stat(vcpu, "late");
+	injected = vcpu_lazy_stat(vcpu, "late_injected");
+	harness_note("late %llu, injected late %llu", late, injected);
+	if (off)
+		check_eq(late + injected, 0);
+	else
+		check(deferred ? late : late + injected);
+	check((traced_late("vcpu") || (!deferred && (traced_late("hrtimer") ||
+						     traced_late("injected")))) == !off);
+	vm_set_parameter("lazy_tscdeadline_late_ns", "10000000");
+	rmdir(TRACING);
 	vm_destroy(vm);
 }
 
@@ -651,6 +860,9 @@ static const struct scenario scenarios[] = {
 	BAD_VALUE("the highest address", ~0ULL << 6 | 1),
 	BAD_VALUE("all ones", ~0ULL),
 	BAD_VALUE("the APIC's page", 0xfee00001ULL),
+	BAD_VALUE("the I/O APIC's page", 0xfec00001ULL),
+	BAD_VALUE("KVM's page tables for real mode", 0xfffbc001ULL),
+	BAD_VALUE("KVM's task state segment", 0xfffbd001ULL),
 
 	/* The host does something while a look is published. */
 	AT_SYNC("KVM_GET_LAPIC flushes", BOTH, OP_NONE, sync_get_lapic, 0),
@@ -710,6 +922,27 @@ static const struct scenario scenarios[] = {
 	  BOTH, { OP_NONE, 100, 130 } },
 	{ "memory used for something else is left alone", run_reused,
 	  guest_hole, LAZY, BOTH, { OP_NONE, 100, 130 } },
+	{ "memory becomes read-only", run_hole, guest_hole, LAZY, BOTH,
+	  { OP_NONE, 100, 130, true } },
+
+	/* What debugfs tells of that. */
+	{ "why it is off is told", run_told, guest_operation, OURS, SPIN,
+	  { OP_NONE, 200, 400 } },
+	{ "why it is off is told: hidden", run_told_hidden, guest_refused,
+	  OURS, SPIN, .flags = VM_HIDE_FEATURE },
+	{ "why it is plain is told", run_told_apic, guest_tell, OURS, SPIN },
+	{ "the guest's disable is counted", run_told_operation, guest_operation,
+	  LAZY, SPIN, { OP_DISABLE, 150, 250 } },
+	{ "a plain write is counted", run_told_operation, guest_operation,
+	  LAZY, SPIN, { OP_PLAIN_LATER, 150, 250 } },
+	{ "a refusal is counted", run_told_operation, guest_operation,
+	  OURS, SPIN, { OP_BAD_VALUES, 150, 250, GUEST_NOWHERE_GPA | 1 } },
+	{ "a late look is told", run_late, guest_operation, LAZY, BOTH,
+	  { OP_NONE, 100, 200 }, .flags = VM_DIRTY_LOG },
+	{ "a late injection is told", run_late, guest_operation, LAZY, BOTH,
+	  { OP_NONE, 100, 200 } },
+	{ "a late look is not told without a limit", run_late, guest_operation,
+	  OURS, SPIN, { OP_NONE, 100, 200, true }, .flags = VM_DIRTY_LOG },
 
 	/* Enemies. */
 	{ "a sibling scribbles over the record", run_hostile, guest_scribble,
@@ -718,6 +951,18 @@ static const struct scenario scenarios[] = {
 	  LAZY, BOTH, { 20, 2 }, .vcpus = 2 },
 	{ "the deadline moves for ever: looks are bounded", run_floor,
 	  guest_move, LAZY, SPIN, { 30, 50000 } },
+	{ "one record for two vCPUs", run_hostile, guest_one_record, LAZY, BOTH,
+	  { 300, 2 }, .vcpus = 2 },
+	{ "one record for four vCPUs", run_hostile, guest_one_record, OURS, SPIN,
+	  { 150, 4 }, .vcpus = 4 },
+	{ "KVM's clock and others in the record's page", run_hostile,
+	  guest_neighbours, LAZY, BOTH, { 20, false } },
+	{ "KVM's clock and others in the record", run_hostile,
+	  guest_neighbours, LAZY, BOTH, { 200, true } },
+	{ "enabled and disabled all the time", run_hostile, guest_toggle,
+	  LAZY, BOTH, { 2000 } },
+	{ "enabled and disabled all the time by two vCPUs", run_hostile,
+	  guest_toggle, OURS, SPIN, { 2000 }, .vcpus = 2 },
 	{ "hidden and enforced: refused", run_hidden, guest_refused, PLAIN,
 	  BOTH, .flags = VM_HIDE_FEATURE },
 	{ "no local APIC in the kernel: refused", run_hidden,

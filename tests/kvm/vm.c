@@ -603,10 +603,10 @@ unsigned int vm_swap_parameter(const char *name, unsigned int value)
 	return before;
 }
 
-__u64 vcpu_lazy_stat(struct vcpu *vcpu, const char *name)
+/* The word that follows @name there. */
+static void lazy_word(struct vcpu *vcpu, const char *name, char word[64])
 {
 	char path[128], key[64];
-	__u64 value;
 	FILE *file;
 
 	snprintf(path, sizeof(path),
@@ -615,14 +615,48 @@ __u64 vcpu_lazy_stat(struct vcpu *vcpu, const char *name)
 	file = fopen(path, "re");
 	if (!file)
 		vm_die("%s", path);
-	while (fscanf(file, "%63s", key) == 1) {
-		if (strcmp(key, name) || fscanf(file, "%lli", &value) != 1)
+	while (fscanf(file, "%63s %63s", key, word) == 2) {
+		if (strcmp(key, name))
 			continue;
 		fclose(file);
-		return value;
+		return;
 	}
 	errno = ENOENT;
 	vm_die("%s: no '%s'", path, name);
+}
+
+__u64 vcpu_lazy_stat(struct vcpu *vcpu, const char *name)
+{
+	char word[64], *end;
+	__u64 value;
+
+	lazy_word(vcpu, name, word);
+	value = strtoull(word, &end, 0);
+	if (*end)
+		vm_die("'%s' is no number: %s", name, word);
+	return value;
+}
+
+bool vcpu_lazy_says(struct vcpu *vcpu, const char *name, const char *word)
+{
+	char found[64];
+
+	lazy_word(vcpu, name, found);
+	if (!strcmp(found, word))
+		return true;
+	printf("# vCPU %d: %s is '%s', not '%s'\n", vcpu->id, name, found, word);
+	return false;
+}
+
+void vm_set_parameter(const char *name, const char *value)
+{
+	char path[128];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/module/kvm/parameters/%s", name);
+	file = fopen(path, "we");
+	if (!file || fputs(value, file) < 0 || fclose(file))
+		vm_die("%s", path);
 }
 
 int vcpu_mp_state(struct vcpu *vcpu)

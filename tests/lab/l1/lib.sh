@@ -296,6 +296,27 @@ vcpu_lazy()
 	grep -qx "enabled $2" "$file"
 }
 
+# vcpu_says CPU WORDS: is that what the host says of its state and the reason?
+vcpu_says()
+{
+	local file
+
+	file=$(vcpu_files "$1")
+	cat "$file"
+	[[ " $2 " == *" $(awk '$1 == "state" || $1 == "reason" { print $2 }' "$file" |
+		paste -sd:) "* ]]
+}
+
+# host_says WORDS: the same of all vCPUs, each a test.
+host_says()
+{
+	local cpu
+
+	for ((cpu = 0; cpu < LAB_CPUS; cpu++)); do
+		check "the host says one of $1 (vCPU $cpu)" vcpu_says "$cpu" "$1"
+	done
+}
+
 # host_lazy 0|1 WHAT: the same of all vCPUs, each a test.
 host_lazy()
 {

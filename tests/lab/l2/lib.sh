@@ -103,6 +103,20 @@ is()
 	[ "$(counter "$1" "$2")" = "$3" ]
 }
 
+# all_say STATE REASON: is that what the driver says of all CPUs?  A pattern, REASON.
+all_say()
+{
+	for cpu in $(cpus); do
+		echo "CPU $cpu: $(counter "$cpu" state) ($(counter "$cpu" reason))"
+		[ "$(counter "$cpu" state)" = "$1" ] || return 1
+		# shellcheck disable=SC2254 # a pattern
+		case $(counter "$cpu" reason) in
+		$2) ;;
+		*) return 1 ;;
+		esac
+	done
+}
+
 # said TEXT: did the kernel say that exactly once?
 said()
 {

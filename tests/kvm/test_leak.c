@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Does a host that has had many VMs with lazy timers get its memory back?  Each
+ * has a record that is enabled, a look that is published and a later deadline
+ * when it is taken down.  Prints TAP.
+ */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "harness.h"
+#include "lazy_guest.h"
+
+/*
+ * What the kernel takes for itself may grow by so much, per VM, in bytes, and for
+ * what has nothing to do with them, in KiB.
+ */
+#define MAX_GROWTH	512
+#define MAX_NOISE	256
+#define WARM_UP		100
+/* Taking VMs down goes on in the background: it has so long to be done. */
+#define SETTLE_SECONDS	20
+
+static unsigned int nr_vms = 1000;
+
+/* Memory that the kernel uses itself and cannot drop, in KiB. */
+static long kernel_memory(void)
+{
+	static const char * const parts[] = {
+		"SUnreclaim:", "KernelStack:", "PageTables:", "SecPageTables:",
+		"VmallocUsed:", "Percpu:",
+	};
+	char line[128], name[64];
+	long sum = 0, value;
+	FILE *file;
+	size_t i;
+
+	file = fopen("/proc/meminfo", "re");
+	if (!file)
+		vm_die("/proc/meminfo");
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%63s %ld", name, &value) != 2)
+			continue;
+		for (i = 0; i < ARRAY_SIZE(parts); i++)
+			if (!strcmp(name, parts[i]))
+				sum += value;
+	}
+	fclose(file);
+	return sum;
+}
+
+/* The least that is seen in that time, or as soon as it is @enough. */
+static long settled_memory(long enough)
+{
+	long least = kernel_memory(), now;
+	int i;
+
+	for (i = 0; i < 10 * SETTLE_SECONDS && least > enough; i++) {
+		harness_sleep_ms(100);
+		now = kernel_memory();
+		if (now < least)
+			least = now;
+	}
+	return least;
+}
+
+static void one_vm(void)
+{
+	struct vm *vm = vm_create(1, 0, guest_operation);
+	struct guest_cpu *c = vm_cpu(vm, 0);
+	struct lazy_tscdeadline_record *record;
+
+	c->dialect = GUEST_OURS;
+	c->wait = GUEST_SPIN;
+	c->arg[ARG_OP] = OP_NONE;
+	c->arg[ARG_FIRST_MS] = 1000;
+	c->arg[ARG_SECOND_MS] = 2000;
+	harness_until(&vm->vcpus[0], GUEST_CALL_SYNC);
+	record = vm_record(vm, 0);
+	check(record->armed && record->armed < record->pending);
+	vm_destroy(vm);
+}
+
+static void run_leak(const void *arg)
+{
+	long before, after, allowed;
+	time_t start = time(NULL);
+	unsigned int i;
+
+	(void)arg;
+	for (i = 0; i < WARM_UP; i++)
+		one_vm();
+	before = settled_memory(0);
+	for (i = 0; i < nr_vms; i++)
+		one_vm();
+	allowed = (long)nr_vms * MAX_GROWTH / 1024 + MAX_NOISE;
+	after = settled_memory(before + allowed / 2);
+	harness_note("%u VMs in %ld s: kernel memory %ld KiB before, %ld KiB after",
+		     nr_vms, (long)(time(NULL) - start), before, after);
+	check(after <= before + allowed);
+}
+
+int main(int argc, char **argv)
+{
+	char name[80];
+
+	if (argc > 1 && sscanf(argv[1], "--vms=%u", &nr_vms) != 1) {
+		puts("usage: test_leak [--vms=N]");
+		return EXIT_FAILURE;
+	}
+	harness_init(3600);
+	snprintf(name, sizeof(name), "memory is as before after %u VMs", nr_vms);
+	harness_run(name, run_leak, NULL);
+	return harness_finish();
+}
