@@ -39,6 +39,7 @@ PARTS
   host-double      the same with a double of posted interrupts, for tests only
   guest            build the guest's driver
   tests            build the test programs
+  debug-kernel     build a debug kernel, and the modules for it
   deb              Debian packages for DKMS, in build/deb
   clean            remove what was built
 
