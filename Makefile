@@ -16,6 +16,8 @@ SYNOPSIS
 TESTS (each installs and builds what it needs; Debian 12, as root or with sudo)
   check            build everything and run all tests (20 minutes on two cores)
   check-vmx        the path of Intel CPUs, emulated by Bochs (15 minutes; VMX=-s: 5)
+  check-debug      the lab with a debug kernel: locks, contexts, memory; with
+                   DEBUG=kcsan: data races (builds it once: 15 minutes)
   check-lifecycle  suspend, migration, kexec, crash kernel, moving memory, vCPUs
                    that come and go
   check-qemu       QEMU with the patches of host/qemu/ (builds it once: 15 minutes)
@@ -43,6 +45,7 @@ PARTS
   guest            build the guest's driver
   tests            build the test programs
   series           a patch series for the kernel tree KERNEL=DIR, in build/series
+  debug-kernel     build a debug kernel, and the modules for it
   deb              Debian packages for DKMS, in build/deb
   clean            remove what was built
 
@@ -55,6 +58,7 @@ VARIABLES
   SIM=OPTIONS      parts of sim, see build/sim/sim -h
   SOAK=MINUTES     default: 20
   FUZZ=SECONDS     default: 300
+  DEBUG=KERNEL     check-debug: debug (default) or kcsan
 
 FILES
   build/lab/       logs of the lab: a folder for each scenario, l1-N for its hosts
@@ -122,6 +126,27 @@ check-vmx:
 	@$(MAKE) --no-print-directory host
 	@$(MAKE) --no-print-directory guest tests
 	prove --timer --failures --exec '' tests/vmx/run $(if $(VMX),:: $(VMX))
+
+DEBUG ?= debug
+
+# A kernel with debug options, and KVM's modules and the driver for it.
+debug-kernel:
+	@tests/debug/build $(DEBUG)
+	@release=$$(tests/debug/build -p $(DEBUG)); for double in "" 1; do \
+		$(MAKE) -j$(shell nproc) --no-print-directory -C host KVER=$$release \
+			KDIR=$(KERNELS)/$$release/build TEST_DOUBLE=$$double \
+			OUT=$(BUILD)/host/$$release$${double:+-double} || exit; \
+	done; \
+	echo "guest: building lazy_tscdeadline for $$release"; \
+	$(MAKE) --no-print-directory -s -C guest KVER=$$release \
+		KDIR=$(KERNELS)/$$release/build OUT=$(BUILD)/guest/$$release
+
+check-debug:
+	@tests/setup -x tests/debug/packages.txt
+	@$(MAKE) --no-print-directory host
+	@$(MAKE) --no-print-directory guest tests
+	@$(MAKE) --no-print-directory debug-kernel
+	prove --timer --failures --exec '' tests/debug/run :: '*-$(DEBUG)'
 
 demo: setup
 	@$(MAKE) --no-print-directory host
@@ -208,7 +233,7 @@ check-packages: deb
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: help setup host host-double guest tests series deb clean
-.PHONY: check check-lifecycle check-packages check-qemu check-selftests check-series
-.PHONY: check-vmx fuzz soak mutants
+.PHONY: help setup host host-double guest tests series debug-kernel deb clean
+.PHONY: check check-debug check-lifecycle check-packages check-qemu check-selftests
+.PHONY: check-series check-vmx fuzz soak mutants
 .PHONY: demo bench sim

@@ -8,10 +8,20 @@
 #	LAB_CACHE	what "make setup" fetched
 #	host_release, guest_release_6_12, guest_release_6_1, source_version
 #			what "make setup" chose
+#	LAB_LOGS	where the logs of scenarios go
+#
+# and heeds
+#
+#	LAB_L1, LAB_L2	a kernel of tests/debug for KVM hosts, and in place of the
+#			guests' 6.12
+#	LAB_SLOW	how many times slower than usual that makes things
 
 LAB_TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck disable=SC2034 # for those who source this
 LAB_BUILD=${BUILD:-$LAB_TOP/build}
+# shellcheck disable=SC2034 # for those who source this
+LAB_LOGS=$LAB_BUILD/lab${LAB_L1:+-$LAB_L1}${LAB_L2:+-l2-$LAB_L2}
+LAB_SLOW=${LAB_SLOW:-1}
 LAB_CACHE=${LAZY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/lazy-tscdeadline}
 # busybox, depmod and modprobe live there; a user's PATH may lack it
 PATH=$PATH:/usr/sbin:/sbin
@@ -37,13 +47,16 @@ lab_releases()
 	# shellcheck source=/dev/null
 	. "$file"
 	export source_version
+	[ -z "${LAB_L1:-}" ] || host_release=$(lab_release "$LAB_L1")
+	[ -z "${LAB_L2:-}" ] || guest_release_6_12=$(lab_release "$LAB_L2")
 }
 
-# lab_release NAME: the kernel release for 6.12, 6.1 or host.  "series" is none: that
-# kernel has the driver built in, and no modules.
+# lab_release NAME: the kernel release for 6.12, 6.1 or host, or one of tests/debug.
+# "series" is none: that kernel has the driver built in, and no modules.
 lab_release()
 {
 	case $1 in
+	debug | kcsan) echo "${source_version%-*}-$1" ;;
 	host) echo "${host_release:?}" ;;
 	6.12) echo "${guest_release_6_12:?}" ;;
 	6.1) echo "${guest_release_6_1:?}" ;;
@@ -110,11 +123,12 @@ lab_accel()
 }
 
 # lab_splat FILE...: print the lines with which a kernel complained.  A crash that
-# was asked for is none, up to where the crash kernel is up.
+# was asked for is none, up to where the crash kernel is up; nor is a data race in
+# which nothing of ours has a part.
 lab_splat()
 {
 	sed -s '/sysrq: Trigger a crash/,/lab: job .* begins/d' "$@" 2>/dev/null |
-		grep -aE -m 3 "$LAB_SPLAT" | tr -d '\r'
+		awk -v ours=1 -f "$LAB_TOP/tests/debug/races.awk" | grep -aE -m 3 "$LAB_SPLAT" | tr -d '\r'
 }
 
 # lab_read FILE: the lines of a table, fields separated by a lone "|".

@@ -16,7 +16,7 @@ set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 lab_releases
 
-LAB_PATIENCE=300
+LAB_PATIENCE=$((300 * LAB_SLOW))
 LAB_MEM=384			# MiB, of each guest
 PARAMETERS=/sys/module/kvm/parameters
 tests=0
@@ -168,7 +168,7 @@ vm_run()
 {
 	LAB_QEMU=${vm_qemu-${LAB_QEMU:-}} \
 	exec "$LAB_TOP/tests/lab/boot-l2" --kernel "$LAB_KERNEL" --out "$LAB_OUT" \
-		--timeout $((1800 + 60 * ${SOAK:-0})) \
+		--timeout $((1800 * LAB_SLOW + 60 * ${SOAK:-0})) \
 		--cpus "$LAB_CPUS" --cpu "${vm_cpu-$LAB_CPU}" --append "quiet $LAB_APPEND job=agent" \
 		--mem ${LAB_MEM}M \
 		--initrd "${vm_initrd:-$(vm_initrd "$LAB_KERNEL")}" \
