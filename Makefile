@@ -215,7 +215,6 @@ mutants: setup
 DEB = $(BUILD)/deb/lazy-tscdeadline
 
 deb:
-	@tests/setup -x tests/packages/build.txt
 	@rm -rf $(BUILD)/deb && mkdir -p $(DEB)
 	@cp -r abi guest host $(DEB)/ && mv $(DEB)/host/debian $(DEB)/debian
 	@cp guest/debian/* $(DEB)/debian/
@@ -226,8 +225,9 @@ deb:
 	@rm -r $(DEB)
 	@ls -1 $(BUILD)/deb/*.deb
 
-check-packages: deb
-	@$(MAKE) --no-print-directory tests
+check-packages:
+	@tests/setup -x tests/packages/build.txt
+	@$(MAKE) --no-print-directory deb tests
 	prove --timer --failures --exec '' tests/packages/run
 
 clean:
