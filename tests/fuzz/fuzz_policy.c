@@ -87,6 +87,9 @@ static void check_policy(const struct lazy_policy *policy)
 	int i;
 
 	assert_that(policy->guess <= LAZY_STREAMS, "guess %u", policy->guess);
+	assert_that(policy->idle <= LAZY_IDLE_MAX, "idle %u", policy->idle);
+	assert_that(policy->idle_need && policy->idle_need <= LAZY_IDLE_MAX,
+		    "idle_need %u", policy->idle_need);
 	for (i = 0; i < LAZY_STREAMS; i++) {
 		assert_that(policy->stream[i].score <= LAZY_SCORE_MAX, "stream %d", i);
 		assert_that(policy->stream[i].backoff <= LAZY_BACKOFF_MAX, "stream %d", i);
@@ -102,7 +105,7 @@ static void fuzz_calls(struct input *in)
 	lazy_policy_init(&policy, take(in, 1) & 1 ? LAZY_POLICY_PREDICT :
 			 LAZY_POLICY_EXACT, take_khz(in));
 	for (i = 0; i < MAX_STEPS && in->left; i++) {
-		switch (take(in, 1) % 6) {
+		switch (take(in, 1) % 9) {
 		case 0:
 			now = take_tsc(in, now);
 			break;
@@ -126,6 +129,16 @@ static void fuzz_calls(struct input *in)
 			/* Beats, so that there are streams at all. */
 			lazy_policy_delivered(&policy, now += take(in, 2) * 64);
 			break;
+		case 6:
+			lazy_policy_asleep(&policy);
+			break;
+		case 7:
+			if (lazy_policy_spares(&policy))
+				lazy_policy_spare(&policy, armed, take_tsc(in, now));
+			break;
+		case 8:
+			lazy_policy_awake(&policy, take_tsc(in, now));
+			break;
 		}
 		check_policy(&policy);
 	}
@@ -133,7 +146,7 @@ static void fuzz_calls(struct input *in)
 
 /*
  * One vCPU that obeys the protocol, and the host's state machine around the
- * policy, in order: no more than UPDATE, KICK and what follows an injection.
+ * policy, in order: no more than UPDATE, KICK, a halt and what follows an injection.
  */
 struct vcpu {
 	struct lazy_policy policy;
@@ -143,6 +156,7 @@ struct vcpu {
 	u64 timer;		/* what the host has armed; 0: nothing */
 	u64 wanted;		/* what the guest waits for; 0: nothing */
 	u64 delivered, last_pending;
+	bool halted;
 };
 
 /* The moment at which the host's timer fires. */
@@ -192,8 +206,24 @@ static void look(struct vcpu *v)
 		arm(v, 0);
 	} else {
 		lazy_policy_looked(&v->policy, wanted, active);
+		if (v->halted)
+			lazy_policy_asleep(&v->policy);
 		arm(v, wanted);
 	}
+}
+
+/* The guest halts: what it wants by now may be armed instead of an earlier look. */
+static void halt(struct vcpu *v)
+{
+	u64 wanted = v->pending == v->delivered ? 0 : v->pending;
+
+	v->halted = true;
+	if (!v->published || !lazy_policy_spares(&v->policy) ||
+	    (wanted && wanted <= v->timer))
+		return;
+	lazy_policy_spare(&v->policy, v->timer, wanted);
+	v->timer = wanted;
+	v->published = wanted ? fires(v) : 0;
 }
 
 /* Time goes on; the host's timer fires when it is due, or a little later. */
@@ -214,6 +244,7 @@ static void pass(struct vcpu *v, u64 until, u64 late)
 
 static void program(struct vcpu *v, u64 deadline)
 {
+	v->halted = false;
 	v->pending = deadline;
 	v->wanted = deadline;
 	if (!lazy_tscdeadline_must_trap(v->published, deadline, v->now)) {
@@ -223,6 +254,7 @@ static void program(struct vcpu *v, u64 deadline)
 	v->delivered = 0;
 	v->published = 0;
 	v->timer = 0;
+	lazy_policy_awake(&v->policy, v->now);
 	lazy_policy_wanted(&v->policy, deadline);
 	arm(v, deadline);
 	/* Expired when it is armed: a look at once. */
@@ -238,6 +270,7 @@ static void cancel(struct vcpu *v)
 	trap = lazy_tscdeadline_cancel_must_trap(LAZY_TSCDEADLINE_F_CANCEL,
 						 v->published, v->wanted, v->now);
 	v->wanted = 0;
+	v->halted = false;
 	if (!trap)
 		return;
 	v->delivered = 0;
@@ -278,7 +311,7 @@ static void fuzz_protocol(struct input *in)
 	lazy_policy_init(&v.policy, take(in, 1) & 1 ? LAZY_POLICY_PREDICT :
 			 LAZY_POLICY_EXACT, khz);
 	for (i = 0; i < MAX_STEPS && in->left; i++) {
-		switch (take(in, 1) % 8) {
+		switch (take(in, 1) % 9) {
 		case 0:
 			program(&v, v.now + 1 + take(in, 2) * us);
 			break;
@@ -308,6 +341,9 @@ static void fuzz_protocol(struct input *in)
 			break;
 		case 7:
 			check_idle(&v);
+			break;
+		case 8:
+			halt(&v);
 			break;
 		}
 		check_armed(&v);
