@@ -1180,24 +1180,33 @@ void kvm_lazy_tscdeadline_tsc_changed(struct kvm_vcpu *vcpu)
 }
 
 /* Would a look for what is published find nothing due? */
-static bool lazy_halt_pays(struct kvm_lazy_tscdeadline *lazy)
+static bool lazy_halt_pays_irqoff(struct kvm_lazy_tscdeadline *lazy)
 {
-	bool pays = false;
-	unsigned long flags;
+	bool pays;
 	u64 wanted;
 
-	/* Without the lock: most halts need none, and this is but a hint. */
-	if (!READ_ONCE(lazy->published) ||
-	    !data_race(lazy_policy_spares(&lazy->policy)))
+	if (!lazy_record_trylock(lazy))
+		return false;
+	wanted = lazy_wanted(lazy, READ_ONCE(lazy_record(lazy)->pending));
+	pays = lazy->look && lazy->published && lazy_may_publish(lazy) &&
+	       (!wanted || wanted > lazy_timer(lazy)->tscdeadline);
+	lazy_record_unlock(lazy);
+	return pays;
+}
+
+static bool lazy_halt_pays(struct kvm_lazy_tscdeadline *lazy)
+{
+	unsigned long flags;
+	bool pays;
+
+	if (!READ_ONCE(lazy->published))
+		return false;
+	/* data_race: no lock for each halt, and this is but a hint. */
+	if (!data_race(lazy_policy_spares(&lazy->policy)))
 		return false;
 
 	local_irq_save(flags);
-	if (lazy_record_trylock(lazy)) {
-		wanted = lazy_wanted(lazy, READ_ONCE(lazy_record(lazy)->pending));
-		pays = lazy->look && lazy->published && lazy_may_publish(lazy) &&
-		       (!wanted || wanted > lazy_timer(lazy)->tscdeadline);
-		lazy_record_unlock(lazy);
-	}
+	pays = lazy_halt_pays_irqoff(lazy);
 	local_irq_restore(flags);
 	return pays;
 }
