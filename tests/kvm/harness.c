@@ -24,14 +24,18 @@ static int tests, failures, watchdog = 60, kmsg = -1;
 /* What the program was given, before anything is pinned. */
 static cpu_set_t allowed;
 
-void harness_init(int watchdog_seconds)
+unsigned int harness_slow(void)
 {
 	const char *slow = getenv("LAB_SLOW");
 
+	return slow && atoi(slow) > 1 ? atoi(slow) : 1;
+}
+
+void harness_init(int watchdog_seconds)
+{
 	if (watchdog_seconds)
 		watchdog = watchdog_seconds;
-	if (slow && atoi(slow) > 1)
-		watchdog *= atoi(slow);
+	watchdog *= harness_slow();
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	if (kmsg < 0)

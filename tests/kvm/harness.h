@@ -72,6 +72,8 @@ void harness_cpu(unsigned int n, cpu_set_t *set);
  * timers (nohz_full), and KVM posts their timer interrupts from another one.
  */
 void harness_posted(void);
+/* How many times slower than usual things are here, by the variable LAB_SLOW. */
+unsigned int harness_slow(void);
 void harness_sleep_ms(unsigned int ms);
 __u64 harness_now_us(void);
 

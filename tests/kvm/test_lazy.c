@@ -64,6 +64,11 @@ static struct vm *new_vm(const struct scenario *s, int dialect, int wait)
 		c->dialect = dialect;
 		c->wait = wait;
 		memcpy(c->arg, s->arg, sizeof(c->arg));
+		if (s->at_sync) {
+			/* The host has to be there before the first of them. */
+			c->arg[ARG_FIRST_MS] *= harness_slow();
+			c->arg[ARG_SECOND_MS] *= harness_slow();
+		}
 	}
 	return vm;
 }
@@ -133,7 +138,7 @@ static struct vm *sync_get_msrs(struct vm *vm)
  */
 static struct vm *sync_flush_after_look(struct vm *vm)
 {
-	harness_sleep_ms(250);
+	harness_sleep_ms(250 * harness_slow());
 	check_eq(vm_record(vm, 0)->pending, vm_cpu(vm, 0)->wanted);
 	vcpu_get_msr(&vm->vcpus[0], GUEST_MSR_TSC_DEADLINE);
 	check_eq(vm_record(vm, 0)->armed, 0);
@@ -200,7 +205,7 @@ static struct vm *sync_slot_long(struct vm *vm)
 	check_published(vm);
 	vm_set_record_slot(vm, false);
 	/* Beyond the look, but not beyond the deadline. */
-	harness_sleep_ms(250);
+	harness_sleep_ms(250 * harness_slow());
 	vm_set_record_slot(vm, true);
 	return vm;
 }
