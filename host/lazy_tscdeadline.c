@@ -1186,9 +1186,10 @@ static bool lazy_halt_pays(struct kvm_lazy_tscdeadline *lazy)
 	unsigned long flags;
 	u64 wanted;
 
+	if (!READ_ONCE(lazy->published))
+		return false;
 	/* Without the lock: most halts need none, and this is but a hint. */
-	if (!READ_ONCE(lazy->published) ||
-	    !data_race(lazy_policy_spares(&lazy->policy)))
+	if (!data_race(lazy_policy_spares(&lazy->policy)))
 		return false;
 
 	local_irq_save(flags);
