@@ -49,13 +49,22 @@ static void sync_get_lapic(struct vcpu *vcpu, bool lazy)
 	check_not_ours(vcpu, lazy);
 }
 
-/* This ends lazy mode, in all modes. */
+#define LAPIC_TMCCT	0x390
+
+/*
+ * This ends lazy mode, in all modes.  Not if the timer has expired by then: to KVM
+ * a count of 0 means that a one-shot timer expires now, be it once more.
+ */
 static void sync_set_lapic(struct vcpu *vcpu, bool lazy)
 {
 	struct kvm_lapic_state lapic;
 
 	check_not_ours(vcpu, lazy);
 	vcpu_get_lapic(vcpu, &lapic);
+	if (!*(__u32 *)(lapic.regs + LAPIC_TMCCT)) {
+		harness_note("too late to set it");
+		return;
+	}
 	vcpu_set_lapic(vcpu, &lapic);
 	check_eq(vcpu_get_msr(vcpu, MSR_KVM_LAZY_TSCDEADLINE), 0);
 }
