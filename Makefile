@@ -159,7 +159,7 @@ bench: setup
 	@benchmarks/bench $(BENCH)
 
 series:
-	@series/generate $(if $(AUTHOR),-a "$(AUTHOR)") "$(KERNEL)" $(BUILD)/series
+	@host/series/generate $(if $(AUTHOR),-a "$(AUTHOR)") "$(KERNEL)" $(BUILD)/series
 
 check-series: setup
 	@$(MAKE) --no-print-directory host
