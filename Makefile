@@ -26,7 +26,7 @@ TESTS (each installs and builds what it needs; Debian 12, as root or with sudo)
   check-selftests  the kernel's own KVM selftests: the same results as with Debian's
                    modules?
   check-packages   install the packages of "make deb" in a fresh Debian, boot it,
-                   remove them
+                   remove them (20 minutes)
   soak             timers for SOAK minutes while CPUs come and go, next to random
                    operations; memory after 1000 VMs; fuzzing
   fuzz             fuzz the arming policy for FUZZ seconds
