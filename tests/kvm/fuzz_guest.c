@@ -167,6 +167,7 @@ void guest_fuzz(void)
 		int op = fuzz_draw(c);
 
 		c->result[FUZZ_LAST] = op;
+		c->result[FUZZ_TRAIL] = c->result[FUZZ_TRAIL] << 8 | op;
 		fuzz_one(c, op);
 		if (fuzz_random(c, 2))
 			guest_window();

@@ -13,6 +13,7 @@
 #define FUZZ_DONE	0	/* operations so far */
 #define FUZZ_LAST	1	/* the last of them, an index of fuzz_ops */
 #define FUZZ_HOST	2	/* what the guest asks the host for */
+#define FUZZ_TRAIL	3	/* the last operations, a byte each, latest lowest */
 
 /* What the host does at GUEST_CALL_SYNC. */
 enum fuzz_host {

@@ -70,6 +70,7 @@ enum guest_wait {
  * @early: of these, the ones before the wanted deadline
  * @stray: of these, the ones without a wanted deadline
  * @graced: of these, the ones that @grace excused
+ * @ghosts: of these, the ones that did not come from the APIC
  * @control: control interrupts
  * @programmed: deadlines
  * @traps: deadlines that took a write of the MSR
@@ -96,7 +97,7 @@ struct guest_cpu {
 	__u64 trapped;
 	int grace;
 	int settled;
-	__u64 fired, good, early, stray, graced, control;
+	__u64 fired, good, early, stray, graced, ghosts, control;
 	__u64 programmed, traps, skips, replaced, halts;
 	__u64 late, last, last_wanted;
 	__u64 result[GUEST_MAX_ARGS];
@@ -187,6 +188,7 @@ void guest_apic_write(int reg, __u32 value);
 __u32 guest_apic_read(int reg);
 #define GUEST_APIC_EOI		0x0b
 #define GUEST_APIC_SPIV		0x0f
+#define GUEST_APIC_ISR		0x10
 #define GUEST_APIC_ICR		0x30
 #define GUEST_APIC_LVTT		0x32
 #define GUEST_APIC_TMICT	0x38

@@ -43,6 +43,14 @@ void harness_init(int watchdog_seconds)
 	lseek(kmsg, 0, SEEK_END);
 	if (sched_getaffinity(0, sizeof(allowed), &allowed))
 		vm_die("cannot tell which CPUs there are");
+	/*
+	 * Two VMs that are never run: KVM changes the kernel's text (static keys)
+	 * with the first and the last VM, and with each vCPU that has no APIC or
+	 * has it switched off.  Emulated CPUs may execute what was there before.
+	 */
+	vm_create(1, 0, NULL);
+	vm_create(1, VM_NO_APIC, NULL);
+	memset(vms, 0, sizeof(vms));
 }
 
 /*
@@ -136,8 +144,8 @@ static void dump_vcpu(struct vcpu *vcpu)
 	printf("# vCPU %d: armed %#llx pending %#llx wanted %#llx", c->id,
 	       r->armed, r->pending, c->wanted);
 	printf(" last %#llx last wanted %#llx", c->last, c->last_wanted);
-	printf(" fired %llu good %llu early %llu stray %llu graced %llu",
-	       c->fired, c->good, c->early, c->stray, c->graced);
+	printf(" fired %llu good %llu early %llu stray %llu graced %llu ghosts %llu",
+	       c->fired, c->good, c->early, c->stray, c->graced, c->ghosts);
 	printf(" programmed %llu traps %llu skips %llu replaced %llu\n",
 	       c->programmed, c->traps, c->skips, c->replaced);
 	dump_host_state(vcpu);
@@ -247,6 +255,9 @@ void harness_note_vm(struct vm *vm)
 		harness_note("vCPU %d: wants %llu traps %llu skips %llu fired %llu late %llu us",
 			     i, c->programmed, c->traps, c->skips, c->fired,
 			     c->late * 1000 / c->khz);
+		if (c->ghosts)
+			harness_note("vCPU %d: %llu interrupts did not come from its APIC",
+				     i, c->ghosts);
 	}
 }
 

@@ -128,9 +128,13 @@ static void disturb(struct worker *w)
 static void guest_failed(struct vcpu *vcpu)
 {
 	struct guest_cpu *c = vm_cpu(vcpu->vm, vcpu->id);
+	int i;
 
 	harness_note("vCPU %d: operation %llu, %s", c->id, c->result[FUZZ_DONE],
 		     op_names[c->result[FUZZ_LAST] % FUZZ_NR_OPS]);
+	for (i = 7; i >= 0; i--)
+		harness_note("%d before: %s", i,
+			     op_names[(c->result[FUZZ_TRAIL] >> 8 * i & 0xff) % FUZZ_NR_OPS]);
 	harness_guest_failed(vcpu);
 }
 
