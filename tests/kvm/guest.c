@@ -151,6 +151,8 @@ void guest_timer_interrupt(void)
 	if (wanted && now >= wanted) {
 		c->good++;
 		c->wanted = 0;
+		/* Or was it the one that is excused, and this one's is to come? */
+		c->settled = 0;
 		if (now - wanted > c->late)
 			c->late = now - wanted;
 	} else if (c->grace) {
