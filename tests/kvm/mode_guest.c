@@ -59,18 +59,23 @@ static void mode_wait_fired(struct guest_cpu *c, __u64 number, __u64 start,
 	}
 }
 
+/* The timer counts from this time at the latest, mode_start()'s at the earliest. */
+static __u64 mode_counts_since;
+
 static __u64 mode_start(struct guest_cpu *c)
 {
 	__u64 start = guest_rdtsc();
 
 	guest_apic_write(GUEST_APIC_TMICT, c->arg[MODE_US] * COUNT_PER_US);
+	mode_counts_since = guest_rdtsc();
 	return start;
 }
 
 /* Between what is left before and after it is read, or of the next period. */
 static void mode_read_current(struct guest_cpu *c, __u64 start)
 {
-	__u64 before = guest_rdtsc() - start, after, count, ticks = mode_ticks(c);
+	__u64 before = guest_rdtsc() - mode_counts_since, after, count;
+	__u64 ticks = mode_ticks(c);
 
 	count = guest_us(guest_apic_read(APIC_TMCCT)) / COUNT_PER_US;
 	after = guest_rdtsc() - start;
