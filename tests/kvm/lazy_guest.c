@@ -554,8 +554,8 @@ static void guest_stormer(struct guest_cpu *c)
 	while ((flag = READ_ONCE(guest_flag)) != 2) {
 		if (flag)
 			WRITE_ONCE(victim->pending, guest_rdtsc() + ahead);
-		else
-			guest_pause();
+		/* Of a host with one CPU, the other vCPU needs a share. */
+		guest_pause();
 	}
 	WRITE_ONCE(guest_flag, 3);
 	guest_finish();
