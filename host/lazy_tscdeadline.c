@@ -151,7 +151,6 @@ struct lazy_stats {
 	u64 deferred;
 	u64 spared;		/* looks, by arming when the vCPU halted */
 	u64 lost;
-	u64 floor;		/* deadlines not published: too many short looks */
 	u64 flushed;
 	u64 late_max;		/* ticks from deadline to look that injects */
 	u64 late;		/* later than the limit, under the lock */
@@ -463,7 +462,6 @@ static bool lazy_hit_floor(struct kvm_lazy_tscdeadline *lazy, u64 now)
 	}
 	if (++lazy->short_looks < LAZY_SHORT_LOOKS)
 		return false;
-	lazy->stats.floor++;
 	lazy_count_plain(lazy, LAZY_PLAIN_FLOOR);
 	return true;
 }
@@ -893,6 +891,7 @@ void kvm_lazy_tscdeadline_injected(struct kvm_lapic *apic, bool may_restart)
 		lazy_start_hrtimer(lazy);
 }
 
+/* What keeps a deadline that was written to the MSR from being published? */
 static enum lazy_plain_reason lazy_why_plain(struct kvm_lazy_tscdeadline *lazy,
 					     u64 deadline, u64 pending)
 {
@@ -901,6 +900,25 @@ static enum lazy_plain_reason lazy_why_plain(struct kvm_lazy_tscdeadline *lazy,
 	if (deadline != pending)
 		return LAZY_PLAIN_VALUE;
 	return lazy_obstacle(lazy);
+}
+
+/* With the record locked, and nothing published: arm @deadline. */
+static void lazy_update_arm(struct kvm_lazy_tscdeadline *lazy, u64 deadline,
+			    u64 pending)
+{
+	enum lazy_plain_reason why = lazy_why_plain(lazy, deadline, pending);
+	u64 now;
+
+	if (why != LAZY_PLAIN_NOT) {
+		lazy_count_plain(lazy, why);
+		lazy->stats.plain++;
+		return;
+	}
+	now = lazy_guest_tsc(lazy);
+	lazy_policy_awake(&lazy->policy, now);
+	lazy_policy_wanted(&lazy->policy, deadline);
+	lazy_arm(lazy, deadline, now, true);
+	lazy->stats.published++;
 }
 
 /**
@@ -922,7 +940,7 @@ static enum lazy_plain_reason lazy_why_plain(struct kvm_lazy_tscdeadline *lazy,
 void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic, u64 deadline)
 {
 	struct kvm_lazy_tscdeadline *lazy = lazy_of(apic);
-	u64 published, pending = 0, now;
+	u64 published, pending = 0;
 	unsigned long flags;
 	int idx;
 
@@ -953,16 +971,8 @@ void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic, u64 deadline)
 	if (!lazy_withdraw(lazy, &pending)) {
 		lazy_count_plain(lazy, LAZY_PLAIN_RECORD);
 		lazy->stats.lost++;
-	} else if (deadline && deadline == pending &&
-		   lazy->vcpu->wants_to_run && lazy_may_publish(lazy)) {
-		now = lazy_guest_tsc(lazy);
-		lazy_policy_awake(&lazy->policy, now);
-		lazy_policy_wanted(&lazy->policy, deadline);
-		lazy_arm(lazy, deadline, now, true);
-		lazy->stats.published++;
 	} else if (deadline) {
-		lazy_count_plain(lazy, lazy_why_plain(lazy, deadline, pending));
-		lazy->stats.plain++;
+		lazy_update_arm(lazy, deadline, pending);
 	}
 	if (published || lazy->published)
 		lazy_record_dirty(lazy);
@@ -1229,7 +1239,7 @@ static void lazy_halt_arm(struct kvm_lazy_tscdeadline *lazy)
 	lazy->look = wanted;
 	lazy->stats.spared++;
 	lazy_record_dirty(lazy);
-	trace_kvm_lazy_tscdeadline_halt(lazy->vcpu->vcpu_id, published, pending);
+	trace_kvm_lazy_tscdeadline_halt(lazy->vcpu->vcpu_id, published, wanted);
 }
 
 /**
@@ -1524,7 +1534,7 @@ static void lazy_show_stats(struct seq_file *m,
 		{ "deferred", s->deferred },
 		{ "spared", s->spared },
 		{ "lost", s->lost },
-		{ "floor", s->floor },
+		{ "floor", s->why_plain[LAZY_PLAIN_FLOOR] },
 		{ "flushed", s->flushed },
 		{ "policy_hits", policy->hits },
 		{ "policy_misses", policy->misses },
@@ -1546,6 +1556,11 @@ static void lazy_show_stats(struct seq_file *m,
 			   s->why_plain[i]);
 }
 
+static const char *lazy_off_name(const struct kvm_lazy_tscdeadline *lazy)
+{
+	return lazy_off_names[lazy ? lazy->off_reason : LAZY_OFF_NEVER];
+}
+
 /* Is the vCPU lazy, and if not, why? */
 static void lazy_show_state(struct seq_file *m,
 			    struct kvm_lazy_tscdeadline *lazy)
@@ -1554,9 +1569,7 @@ static void lazy_show_state(struct seq_file *m,
 
 	if (!lazy || !lazy->msr) {
 		seq_puts(m, "state off\n");
-		seq_printf(m, "reason %s\n",
-			   lazy_off_names[lazy ? lazy->off_reason :
-						 LAZY_OFF_NEVER]);
+		seq_printf(m, "reason %s\n", lazy_off_name(lazy));
 		return;
 	}
 	obstacle = lazy_obstacle(lazy);
@@ -1584,8 +1597,7 @@ static int lazy_tscdeadline_show(struct seq_file *m, void *v)
 
 	seq_printf(m, "enabled %d\n", lazy && lazy->msr);
 	seq_printf(m, "off_reason %s\n",
-		   lazy && lazy->msr ? "-" :
-		   lazy_off_names[lazy ? lazy->off_reason : LAZY_OFF_NEVER]);
+		   lazy && lazy->msr ? "-" : lazy_off_name(lazy));
 	lazy_show_state(m, lazy);
 	seq_printf(m, "cpuid %d\n", !!(vcpu->arch.pv_cpuid.features &
 				       BIT(KVM_FEATURE_LAZY_TSCDEADLINE)));
@@ -1593,7 +1605,7 @@ static int lazy_tscdeadline_show(struct seq_file *m, void *v)
 	if (!lazy)
 		return 0;
 	now = lazy_guest_tsc(lazy);
-	seq_printf(m, "last_off %s\n", lazy_off_names[lazy->off_reason]);
+	seq_printf(m, "last_off %s\n", lazy_off_name(lazy));
 	seq_printf(m, "last_plain %s\n", lazy_plain_names[lazy->plain_reason]);
 	seq_printf(m, "msr 0x%llx\n", lazy->msr);
 	seq_printf(m, "armed %llu\n", lazy->published);

@@ -120,32 +120,8 @@ TRACE_EVENT(kvm_lazy_tscdeadline_look,
 		  __entry->published, __entry->pending, __entry->now)
 );
 
-/*
- * The vCPU halts, and what it wants by now (@pending; 0: nothing) is armed instead
- * of what was @published, to spare a look.
- */
-TRACE_EVENT(kvm_lazy_tscdeadline_halt,
-	TP_PROTO(unsigned int vcpu_id, u64 published, u64 pending),
-	TP_ARGS(vcpu_id, published, pending),
-
-	TP_STRUCT__entry(
-		__field(unsigned int,	vcpu_id)
-		__field(u64,		published)
-		__field(u64,		pending)
-	),
-
-	TP_fast_assign(
-		__entry->vcpu_id = vcpu_id;
-		__entry->published = published;
-		__entry->pending = pending;
-	),
-
-	TP_printk("vcpu %u armed %llu pending %llu", __entry->vcpu_id,
-		  __entry->published, __entry->pending)
-);
-
-/* What was published is withdrawn; @deadline is the plain timer from now on. */
-TRACE_EVENT(kvm_lazy_tscdeadline_flush,
+/* @deadline takes the place of what was @published. */
+DECLARE_EVENT_CLASS(kvm_lazy_tscdeadline_replaced,
 	TP_PROTO(unsigned int vcpu_id, u64 published, u64 deadline),
 	TP_ARGS(vcpu_id, published, deadline),
 
@@ -163,6 +139,21 @@ TRACE_EVENT(kvm_lazy_tscdeadline_flush,
 
 	TP_printk("vcpu %u armed %llu deadline %llu", __entry->vcpu_id,
 		  __entry->published, __entry->deadline)
+);
+
+/*
+ * The vCPU halts, and what it wants by now (@deadline; 0: nothing) is armed and
+ * published, to spare a look.
+ */
+DEFINE_EVENT(kvm_lazy_tscdeadline_replaced, kvm_lazy_tscdeadline_halt,
+	TP_PROTO(unsigned int vcpu_id, u64 published, u64 deadline),
+	TP_ARGS(vcpu_id, published, deadline)
+);
+
+/* What was published is withdrawn; @deadline is the plain timer from now on. */
+DEFINE_EVENT(kvm_lazy_tscdeadline_replaced, kvm_lazy_tscdeadline_flush,
+	TP_PROTO(unsigned int vcpu_id, u64 published, u64 deadline),
+	TP_ARGS(vcpu_id, published, deadline)
 );
 
 /*

@@ -474,3 +474,15 @@ __u64 harness_now_us(void)
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return t.tv_sec * 1000000ULL + t.tv_nsec / 1000;
 }
+
+void harness_name(char *name, size_t size, const char *what, int dialect, int wait)
+{
+	static const char * const dialects[GUEST_NR_DIALECTS] = {
+		[GUEST_PLAIN] = "plain", [GUEST_RFC] = "RFC", [GUEST_OURS] = "ours",
+	};
+	static const char * const waits[GUEST_NR_WAITS] = {
+		[GUEST_HALT] = "halted", [GUEST_SPIN] = "busy",
+	};
+
+	snprintf(name, size, "%s (%s, %s)", what, dialects[dialect], waits[wait]);
+}

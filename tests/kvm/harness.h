@@ -76,5 +76,7 @@ void harness_posted(void);
 unsigned int harness_slow(void);
 void harness_sleep_ms(unsigned int ms);
 __u64 harness_now_us(void);
+/* What a test is called that a guest of this dialect does, waiting like that. */
+void harness_name(char *name, size_t size, const char *what, int dialect, int wait);
 
 #endif /* _LAZY_TEST_HARNESS_H */

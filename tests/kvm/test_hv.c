@@ -407,9 +407,6 @@ static const struct scenario scenarios[] = {
 		 LAZY, BOTH, 0, 0, 100000, 1000000),
 };
 
-static const char * const dialect_names[] = { "plain", "RFC", "ours" };
-static const char * const wait_names[] = { "halted", "busy" };
-
 struct variant {
 	const struct scenario *scenario;
 	int dialect, wait;
@@ -440,8 +437,7 @@ static void run_row(const struct scenario *s, const char *pattern)
 
 			if (!(s->dialects & 1U << d) || !(s->waits & 1U << w))
 				continue;
-			snprintf(name, sizeof(name), "%s (%s, %s)", s->name,
-				 dialect_names[d], wait_names[w]);
+			harness_name(name, sizeof(name), s->name, d, w);
 			if (pattern && !strstr(name, pattern))
 				continue;
 			if (s->needs & NEEDS_VMX && !host_is_vmx())

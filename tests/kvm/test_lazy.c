@@ -981,9 +981,6 @@ static const struct scenario absent[] = {
 	  guest_refused_no_apic, PLAIN, SPIN, .flags = VM_NO_APIC },
 };
 
-static const char * const dialect_names[] = { "plain", "RFC", "ours" };
-static const char * const wait_names[] = { "halted", "busy" };
-
 struct variant {
 	const struct scenario *scenario;
 	int dialect, wait;
@@ -1024,8 +1021,7 @@ static void run_row(const struct scenario *s, const struct options *options)
 
 			if (!(dialects & 1U << d) || !(s->waits & 1U << w))
 				continue;
-			snprintf(name, sizeof(name), "%s (%s, %s)", s->name,
-				 dialect_names[d], wait_names[w]);
+			harness_name(name, sizeof(name), s->name, d, w);
 			if (!wanted(options, name))
 				continue;
 			if (options->list)

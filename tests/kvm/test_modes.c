@@ -141,21 +141,18 @@ static void run_variant(const void *arg)
 	vm_destroy(vm);
 }
 
-static const char * const dialect_names[] = { "plain", "RFC", "ours" };
-static const char * const wait_names[] = { "halted", "busy" };
-
 static void run_row(struct variant *v, const char *pattern)
 {
-	char name[160];
+	char title[80], name[160];
 
+	snprintf(title, sizeof(title), "%s: %s",
+		 v->periodic ? "periodic" : "one-shot", v->scenario->name);
 	for (v->dialect = 0; v->dialect < GUEST_NR_DIALECTS; v->dialect++) {
 		for (v->wait = 0; v->wait < GUEST_NR_WAITS; v->wait++) {
 			if (!(v->scenario->dialects & 1U << v->dialect))
 				continue;
-			snprintf(name, sizeof(name), "%s: %s (%s, %s)",
-				 v->periodic ? "periodic" : "one-shot",
-				 v->scenario->name, dialect_names[v->dialect],
-				 wait_names[v->wait]);
+			harness_name(name, sizeof(name), title, v->dialect,
+				     v->wait);
 			if (!pattern || strstr(name, pattern))
 				harness_run(name, run_variant, v);
 		}

@@ -587,22 +587,6 @@ __u64 vcpu_stat(struct vcpu *vcpu, const char *name)
 	vm_die("statistics: no '%s'", name);
 }
 
-unsigned int vm_swap_parameter(const char *name, unsigned int value)
-{
-	unsigned int before;
-	char path[128];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/sys/module/kvm/parameters/%s", name);
-	file = fopen(path, "r+e");
-	if (!file || fscanf(file, "%u", &before) != 1)
-		vm_die("%s", path);
-	rewind(file);
-	if (fprintf(file, "%u\n", value) < 0 || fclose(file))
-		vm_die("%s", path);
-	return before;
-}
-
 /* The word that follows @name there. */
 static void lazy_word(struct vcpu *vcpu, const char *name, char word[64])
 {
@@ -657,6 +641,22 @@ void vm_set_parameter(const char *name, const char *value)
 	file = fopen(path, "we");
 	if (!file || fputs(value, file) < 0 || fclose(file))
 		vm_die("%s", path);
+}
+
+unsigned int vm_swap_parameter(const char *name, unsigned int value)
+{
+	char path[128], text[16];
+	unsigned int before;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/module/kvm/parameters/%s", name);
+	file = fopen(path, "re");
+	if (!file || fscanf(file, "%u", &before) != 1)
+		vm_die("%s", path);
+	fclose(file);
+	snprintf(text, sizeof(text), "%u", value);
+	vm_set_parameter(name, text);
+	return before;
 }
 
 int vcpu_mp_state(struct vcpu *vcpu)

@@ -99,11 +99,10 @@ void vcpu_set_lapic(struct vcpu *vcpu, struct kvm_lapic_state *lapic);
 __u64 vcpu_stat(struct vcpu *vcpu, const char *name);
 /* A line of the feature's debugfs file: a number, or a word. */
 __u64 vcpu_lazy_stat(struct vcpu *vcpu, const char *name);
-/* Set a parameter of kvm.ko, for all VMs; returns what it was. */
-unsigned int vm_swap_parameter(const char *name, unsigned int value);
 bool vcpu_lazy_says(struct vcpu *vcpu, const char *name, const char *word);
-/* A parameter of kvm.ko. */
+/* A parameter of kvm.ko, for all VMs; the second returns what it was. */
 void vm_set_parameter(const char *name, const char *value);
+unsigned int vm_swap_parameter(const char *name, unsigned int value);
 int vcpu_mp_state(struct vcpu *vcpu);
 bool vcpu_ring_dirty(struct vcpu *vcpu, unsigned int page);
 

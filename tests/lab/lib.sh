@@ -51,6 +51,29 @@ lab_releases()
 	[ -z "${LAB_L2:-}" ] || guest_release_6_12=$(lab_release "$LAB_L2")
 }
 
+# lab_matches NAME [PATTERN]...: does it match one of them?  All do if there is none.
+lab_matches()
+{
+	local pattern name=$1
+
+	shift
+	for pattern in "${@:-*}"; do
+		# shellcheck disable=SC2053 # a pattern
+		[[ $name != $pattern ]] || return 0
+	done
+	return 1
+}
+
+# lab_select [PATTERN]...: of a table's lines, those whose first field matches.
+lab_select()
+{
+	local line
+
+	while read -r line; do
+		! lab_matches "${line%%|*}" "$@" || printf '%s\n' "$line"
+	done
+}
+
 # lab_release NAME: the kernel release for 6.12, 6.1 or host, or one of tests/debug.
 # "series" is none: that kernel has the driver built in, and no modules.
 lab_release()
