@@ -86,6 +86,18 @@ event == "kvm_lazy_tscdeadline_flush:" {
 	flushes++
 }
 
+event == "kvm_lazy_tscdeadline_halt:" {
+	spared[++spares] = now + offset[$(i + 2) + 0]
+}
+
+# It tells when a halt has ended, and how long it was; in a poll the vCPU does not sleep.
+event == "kvm_vcpu_wakeup:" && match($0, /CPU [0-9]+\/KVM/) {
+	cpu = substr($0, RSTART + 4, RLENGTH - 8) + 0
+	slept = int($(i + 3) * khz / 1000000)
+	halt[cpu, ++halts[cpu]] = now + offset[cpu] - slept
+	length_of[cpu, halts[cpu]] = $(i + 1) == "wait" ? slept : 0
+}
+
 # When have all vCPUs together wanted that many deadlines?
 function cut(	cpu, n, next_cpu, i)
 {
@@ -143,7 +155,21 @@ function counts(begin,	cpu, i, n)
 	printf "lab wants %d\nlab writes %d\n", n["wants"], n["writes"]
 	printf "lab looks %d\nlab expired %d\n", n["looks"], n["expired"]
 	printf "lab rearmed %d\nlab disarmed %d\n", n["rearm"], n["disarm"]
+	for (i = 1; i <= spares; i++)
+		n["spared"] += spared[i] >= begin && spared[i] < end
+	printf "lab spared %d\n", n["spared"]
 	printf "lab deferred %d\nlab flushes %d\n", n["defer"], flushes
+}
+
+# The halts of that vCPU that come before @time; each line counts from the last.
+function print_halts(cpu, time)
+{
+	for (; h <= halts[cpu] && halt[cpu, h] < time; h++) {
+		if (halt[cpu, h] < before)
+			continue
+		printf "halt %.0f %.0f\n", halt[cpu, h] - before, length_of[cpu, h]
+		before = halt[cpu, h]
+	}
 }
 
 # The host and the guest have to agree on what was a write, as long as the guest
@@ -175,7 +201,9 @@ END {
 		join_lateness(cpu)
 		printf "vcpu %d %d\n", cpu, advance[cpu]
 		before = first
+		h = 1
 		for (i = 1; i <= wants[cpu] && at[cpu, i] <= end; i++) {
+			print_halts(cpu, at[cpu, i])
 			printf "%.0f ", at[cpu, i] - before
 			if (what[cpu, i])
 				printf "%.0f", what[cpu, i] - at[cpu, i]
@@ -184,5 +212,6 @@ END {
 			printf "%s\n", late[cpu, i]
 			before = at[cpu, i]
 		}
+		print_halts(cpu, end)
 	}
 }

@@ -14,6 +14,8 @@ record_events()
 	kvm_lazy_tscdeadline_look|
 	kvm_lazy_tscdeadline_update|
 	kvm_lazy_tscdeadline_flush|
+	kvm_lazy_tscdeadline_halt|
+	kvm_vcpu_wakeup|
 	EOF
 }
 

@@ -55,7 +55,7 @@
 #define LAZY_BEATS_MAX		4096
 
 /* So many looks at a guest that sleeps, at most, until one is spared */
-#define LAZY_IDLE_MAX		64
+#define LAZY_IDLE_MAX		256
 
 static u64 lazy_us(const struct lazy_policy *policy, u32 us)
 {
@@ -295,6 +295,40 @@ static bool lazy_policy_observed(const struct lazy_policy *policy, u64 deadline)
 	       lazy_us(policy, LAZY_PERIOD_MIN_US) / 2;
 }
 
+/*
+ * Was it worth it to spare a look?  Only if the guest has slept until @now, and
+ * no less than until @due.  If not, twice as many looks must be in vain until that
+ * is tried again; one success does not make up for it.
+ */
+static void lazy_policy_settle(struct lazy_policy *policy, u64 now, u64 due)
+{
+	if (!policy->spared)
+		return;
+	if (now < due) {
+		policy->idle = 0;
+		policy->idle_need = lazy_min(2 * policy->idle_need, LAZY_IDLE_MAX);
+	} else if (policy->idle_need > 1) {
+		policy->idle_need--;
+	}
+	policy->spared = 0;
+}
+
+/* The shortest period that is trusted; 0: none is */
+static u64 lazy_shortest(const struct lazy_policy *policy)
+{
+	u64 shortest = 0;
+	int i;
+
+	for (i = 0; i < LAZY_STREAMS; i++) {
+		const struct lazy_stream *stream = &policy->stream[i];
+
+		if (stream->score >= LAZY_SCORE_TRUST &&
+		    (!shortest || stream->period < shortest))
+			shortest = stream->period;
+	}
+	return shortest;
+}
+
 /**
  * lazy_policy_delivered - a deadline was delivered to the guest
  * @policy: of one vCPU
@@ -313,7 +347,8 @@ void lazy_policy_delivered(struct lazy_policy *policy, u64 deadline)
 	}
 	policy->guess = 0;
 	policy->asked = 0;
-	lazy_policy_awake(policy, deadline);
+	/* Without a trap: any look that was spared is a gain. */
+	lazy_policy_settle(policy, deadline, policy->spared);
 }
 
 /**
@@ -477,22 +512,14 @@ void lazy_policy_spare(struct lazy_policy *policy, u64 look, u64 wanted)
 }
 
 /**
- * lazy_policy_awake - the guest has slept, as it traps or is interrupted now
+ * lazy_policy_awake - the guest traps, so if it has slept it does so no longer
  * @policy: of one vCPU
  * @now: the guest's TSC
  *
- * Has it slept beyond the look that was spared?  If not, this trap was the price,
- * and twice as many looks must be in vain until that is tried again.
+ * This trap is the price of a look that was spared.  One look is not worth it,
+ * the one a period later, which would have come as well, is.
  */
 void lazy_policy_awake(struct lazy_policy *policy, u64 now)
 {
-	if (!policy->spared)
-		return;
-	if (now < policy->spared) {
-		policy->idle = 0;
-		policy->idle_need = lazy_min(2 * policy->idle_need, LAZY_IDLE_MAX);
-	} else if (policy->idle_need > 1) {
-		policy->idle_need /= 2;
-	}
-	policy->spared = 0;
+	lazy_policy_settle(policy, now, policy->spared + lazy_shortest(policy));
 }

@@ -105,9 +105,14 @@ static u64 sim_wants(const struct sim_guest *g)
 	return sim_min(g->halted ? g->wheel : g->tick, g->timer);
 }
 
+static void sim_halt(struct sim_guest *g, u64 now)
+{
+	sim_vcpu_halt(g->v, now, g->toggle);
+}
+
 /*
  * Timers that are due at @now are served; the thread behind the one that has
- * expired programs it again by itself.
+ * expired programs it again by itself.  What was halted halts again.
  */
 static void sim_interrupt(struct sim_guest *g, u64 now)
 {
@@ -122,12 +127,14 @@ static void sim_interrupt(struct sim_guest *g, u64 now)
 		g->timer = SIM_NEVER;
 	now += sim_ns(g, SIM_HANDLER_NS);
 	sim_program(g, now, sim_wants(g));
-	if (!thread)
-		return;
-	now += sim_ns(g, SIM_THREAD_NS);
-	g->timer = sim_next(beat, period, now);
-	if (g->timer == sim_wants(g))
-		sim_program(g, now, g->timer);
+	if (thread) {
+		now += sim_ns(g, SIM_THREAD_NS);
+		g->timer = sim_next(beat, period, now);
+		if (g->timer == sim_wants(g))
+			sim_program(g, now, g->timer);
+	}
+	if (g->halted)
+		sim_halt(g, now);
 }
 
 /*
@@ -148,6 +155,8 @@ static void sim_toggle(struct sim_guest *g, u64 now)
 		g->toggle = now + sim_around(g, g->rhythm->idle_us);
 	}
 	sim_program(g, now, sim_wants(g));
+	if (g->halted)
+		sim_halt(g, now);
 }
 
 static void sim_guest_start(struct sim_guest *g)
@@ -165,6 +174,8 @@ static void sim_guest_start(struct sim_guest *g)
 		g->toggle = now + sim_around(g, rhythm->busy_us);
 	sim_wheel_set(g, now);
 	sim_program(g, now, sim_wants(g));
+	if (g->halted)
+		sim_halt(g, now);
 }
 
 /**

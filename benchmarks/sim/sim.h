@@ -32,6 +32,7 @@ extern const char * const sim_mode_names[SIM_MODES];
  * @expired: of these: something was delivered
  * @rearmed: of these: the guest wanted something later, or a guess was armed
  * @disarmed: of these: it wanted nothing
+ * @spared: looks, by arming what is wanted when the vCPU halts
  * @wasted: looks for a guess that was wrong
  * @floor: deadlines not published: too many short looks
  * @streak: at most so many looks in a row found nothing and saw no write
@@ -41,7 +42,7 @@ extern const char * const sim_mode_names[SIM_MODES];
  */
 struct sim_counts {
 	u64 wants, writes;
-	u64 looks, expired, rearmed, disarmed, wasted, floor, streak;
+	u64 looks, expired, rearmed, disarmed, spared, wasted, floor, streak;
 	u64 lost, early, late;
 };
 
@@ -78,6 +79,7 @@ struct sim_peak {
  * @last_look: up to which the bucket has leaked
  * @short_looks: its level
  * @streak: looks since the guest was interrupted or programmed something
+ * @halted_until: it sleeps until then, or until its timer expires; 0: it does not
  */
 struct sim_vcpu {
 	enum sim_mode mode;
@@ -94,12 +96,14 @@ struct sim_vcpu {
 	u64 delivered, last_pending, last_look;
 	u32 short_looks;
 	u64 streak;
+	u64 halted_until;
 };
 
 void sim_vcpu_init(struct sim_vcpu *v, enum sim_mode mode, u32 khz, u64 advance);
 u64 sim_vcpu_fires(const struct sim_vcpu *v);
 bool sim_vcpu_fire(struct sim_vcpu *v, u64 *now);
 void sim_vcpu_program(struct sim_vcpu *v, u64 now, u64 deadline);
+void sim_vcpu_halt(struct sim_vcpu *v, u64 now, u64 until);
 void sim_counts_add(struct sim_counts *sum, const struct sim_counts *n);
 
 /**
@@ -154,6 +158,15 @@ struct sim_want {
 	u32 lates;
 };
 
+/**
+ * struct sim_halt - another line of a trace
+ * @at: when the vCPU halted
+ * @until: when it went on
+ */
+struct sim_halt {
+	u64 at, until;
+};
+
 #define SIM_TRACE_VCPUS	8
 
 /**
@@ -161,15 +174,21 @@ struct sim_want {
  * @advance: KVM's timer_advance_ns, in ticks
  * @wants: its lines
  * @count: how many
+ * @halt: when it halted
+ * @halts: how often
  * @late: how late the host's timers were, of all lines
  * @lates: how many these are
+ * @at: the time of the last line
  */
 struct sim_trace_vcpu {
 	u64 advance;
 	struct sim_want *wants;
 	u32 count;
+	struct sim_halt *halt;
+	u32 halts;
 	u64 *late;
 	u32 lates;
+	u64 at;
 };
 
 /**

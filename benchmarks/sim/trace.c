@@ -20,6 +20,7 @@ static const struct {
 	{ "expired",	offsetof(struct sim_counts, expired) },
 	{ "rearmed",	offsetof(struct sim_counts, rearmed) },
 	{ "disarmed",	offsetof(struct sim_counts, disarmed) },
+	{ "spared",	offsetof(struct sim_counts, spared) },
 };
 
 static void sim_trace_count(struct sim_trace *trace, const char *name, u64 value)
@@ -89,14 +90,14 @@ static struct sim_want *sim_trace_append(struct sim_trace_vcpu *vcpu)
 static bool sim_trace_want(struct sim_trace_vcpu *vcpu, char *line)
 {
 	char *word = strtok(line, "\n "), *ahead = strtok(NULL, "\n "), *end = NULL;
-	u64 last = vcpu->count ? vcpu->wants[vcpu->count - 1].at : 0;
 	struct sim_want *want = sim_trace_append(vcpu);
 
 	if (!want || !word || !ahead)
 		return false;
-	want->at = last + strtoull(word, &end, 10);
+	want->at = vcpu->at + strtoull(word, &end, 10);
 	if (*end)
 		return false;
+	vcpu->at = want->at;
 	want->deadline = 0;
 	if (strcmp(ahead, "-"))
 		want->deadline = want->at + strtoll(ahead, &end, 10);
@@ -111,14 +112,38 @@ static bool sim_trace_want(struct sim_trace_vcpu *vcpu, char *line)
 	return true;
 }
 
+/* "halt TICKS-SINCE-THE-LAST LENGTH" */
+static bool sim_trace_halt(struct sim_trace_vcpu *vcpu, const char *line)
+{
+	unsigned long long since, length;
+	struct sim_halt *array;
+
+	if (sscanf(line, "halt %llu %llu", &since, &length) != 2)
+		return false;
+	array = sim_trace_grow(vcpu->halt, vcpu->halts, sizeof(*array));
+	if (!array)
+		return false;
+	vcpu->halt = array;
+	vcpu->at += since;
+	array[vcpu->halts].at = vcpu->at;
+	array[vcpu->halts++].until = vcpu->at + length;
+	return true;
+}
+
+/* Lines that are about a vCPU */
+static bool sim_trace_event(struct sim_trace_vcpu *vcpu, char *line)
+{
+	return line[0] == 'h' ? sim_trace_halt(vcpu, line) : sim_trace_want(vcpu, line);
+}
+
 static bool sim_trace_line(struct sim_trace *trace, char *line)
 {
 	if (line[0] == '#' || line[0] == '\n')
 		return true;
-	if (line[0] >= 'a' && line[0] <= 'z')
+	if (line[0] >= 'a' && line[0] <= 'z' && line[0] != 'h')
 		return sim_trace_header(trace, line);
 	return trace->vcpus &&
-	       sim_trace_want(&trace->vcpu[trace->vcpus - 1], line);
+	       sim_trace_event(&trace->vcpu[trace->vcpus - 1], line);
 }
 
 /**
@@ -167,6 +192,7 @@ void sim_trace_free(struct sim_trace *trace)
 
 	for (i = 0; i < trace->vcpus; i++) {
 		free(trace->vcpu[i].wants);
+		free(trace->vcpu[i].halt);
 		free(trace->vcpu[i].late);
 	}
 	memset(trace, 0, sizeof(*trace));
@@ -181,6 +207,28 @@ static void sim_trace_lateness(struct sim_vcpu *v, const u64 **late, u32 *lates)
 	(*lates)--;
 }
 
+/* Until the guest wants something again: it may halt, the timer may fire. */
+static void sim_trace_until(struct sim_vcpu *v, const struct sim_trace_vcpu *from,
+			    u32 *halt, u64 until, const u64 *late, u32 lates)
+{
+	for (;;) {
+		const struct sim_halt *next = &from->halt[*halt];
+		u64 halts = *halt < from->halts ? next->at : SIM_NEVER;
+		u64 fires = sim_vcpu_fires(v);
+
+		if (halts > until && fires > until)
+			return;
+		if (halts < fires) {
+			sim_vcpu_halt(v, next->at, next->until);
+			++*halt;
+			continue;
+		}
+		/* Known before what is armed next is due */
+		sim_trace_lateness(v, &late, &lates);
+		sim_vcpu_fire(v, &fires);
+	}
+}
+
 /**
  * sim_trace_run - replay one vCPU of a trace
  * @v: set up by sim_vcpu_init()
@@ -191,8 +239,8 @@ void sim_trace_run(struct sim_vcpu *v, const struct sim_trace *trace, int vcpu)
 {
 	const struct sim_trace_vcpu *from = &trace->vcpu[vcpu];
 	const u64 *late = from->late, *next = late;
-	u64 now, until;
-	u32 i, lates;
+	u32 i, lates, halt = 0;
+	u64 until;
 
 	v->count_from = trace->count_from;
 	v->count_to = trace->count_to;
@@ -205,10 +253,6 @@ void sim_trace_run(struct sim_vcpu *v, const struct sim_trace *trace, int vcpu)
 		sim_trace_lateness(v, &late, &lates);
 		sim_vcpu_program(v, want->at, want->deadline);
 		until = i + 1 < from->count ? want[1].at : trace->count_to;
-		for (now = sim_vcpu_fires(v); now <= until; now = sim_vcpu_fires(v)) {
-			/* Known before what is armed next is due */
-			sim_trace_lateness(v, &late, &lates);
-			sim_vcpu_fire(v, &now);
-		}
+		sim_trace_until(v, from, &halt, until, late, lates);
 	}
 }

@@ -74,6 +74,7 @@ void sim_counts_add(struct sim_counts *sum, const struct sim_counts *n)
 	sum->expired += n->expired;
 	sum->rearmed += n->rearmed;
 	sum->disarmed += n->disarmed;
+	sum->spared += n->spared;
 	sum->wasted += n->wasted;
 	sum->floor += n->floor;
 	sum->streak = sum->streak > n->streak ? sum->streak : n->streak;
@@ -180,6 +181,8 @@ static void sim_look_rearm(struct sim_vcpu *v, u64 wanted, u64 now, bool active,
 	if (++v->streak > v->n.streak)
 		v->n.streak = v->streak;
 	lazy_policy_looked(&v->policy, wanted, active);
+	if (now < v->halted_until)
+		lazy_policy_asleep(&v->policy);
 	sim_arm(v, wanted, now, published && !floor);
 	v->n.wasted += counted ? v->policy.wasted - wasted : 0;
 	v->n.rearmed += counted && v->look;
@@ -195,6 +198,7 @@ static void sim_deliver(struct sim_vcpu *v, u64 deadline, u64 *now)
 	v->n.expired += sim_counted(v, *now);
 	v->waiting = 0;
 	v->deadline = 0;
+	v->halted_until = 0;
 	v->streak = 0;
 }
 
@@ -210,6 +214,11 @@ static void sim_look_expired(struct sim_vcpu *v, u64 deadline, u64 *now,
 		sim_arm(v, 0, *now, true);
 }
 
+static u64 sim_wanted(const struct sim_vcpu *v)
+{
+	return v->pending == v->delivered ? 0 : v->pending;
+}
+
 static bool sim_look(struct sim_vcpu *v, u64 *now)
 {
 	u64 published = v->published, pending = v->pending, wanted;
@@ -219,7 +228,7 @@ static bool sim_look(struct sim_vcpu *v, u64 *now)
 	v->n.late += published && published > *now;
 	v->published = 0;
 	v->last_pending = pending;
-	wanted = pending == v->delivered ? 0 : pending;
+	wanted = sim_wanted(v);
 	if (wanted && !published)
 		wanted = v->deadline;
 	if (wanted && wanted <= *now + v->advance) {
@@ -262,6 +271,7 @@ static void sim_write(struct sim_vcpu *v, u64 now, u64 deadline)
 	v->deadline = deadline;
 	v->armed_at = now;
 	if (deadline && v->mode != SIM_OFF) {
+		lazy_policy_awake(&v->policy, now);
 		lazy_policy_wanted(&v->policy, deadline);
 		sim_arm(v, deadline, now, true);
 	}
@@ -290,9 +300,40 @@ void sim_vcpu_program(struct sim_vcpu *v, u64 now, u64 deadline)
 
 	v->n.wants += sim_counted(v, now);
 	v->streak = 0;
+	v->halted_until = 0;
 	v->pending = deadline;
 	v->waiting = deadline;
 	if (sim_must_trap(v, now, deadline, last))
 		sim_write(v, now, deadline);
+	sim_check(v, now);
+}
+
+static bool sim_halt_pays(const struct sim_vcpu *v, u64 wanted)
+{
+	return lazy_policy_spares(&v->policy) && v->look && v->published &&
+	       (!wanted || wanted > v->deadline);
+}
+
+/**
+ * sim_vcpu_halt - the guest halts
+ * @v: the vCPU
+ * @now: the time
+ * @until: when something other than its timer wakes it up; SIM_NEVER: unknown
+ */
+void sim_vcpu_halt(struct sim_vcpu *v, u64 now, u64 until)
+{
+	u64 wanted = sim_wanted(v);
+
+	v->halted_until = until;
+	if (!sim_halt_pays(v, wanted))
+		return;
+	lazy_policy_spare(&v->policy, v->deadline, wanted);
+	v->published = 0;
+	if (wanted)
+		sim_publish(v, wanted);
+	v->deadline = wanted;
+	v->armed_at = now;
+	v->look = wanted;
+	v->n.spared += sim_counted(v, now);
 	sim_check(v, now);
 }

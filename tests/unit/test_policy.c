@@ -425,9 +425,9 @@ static void test_spare(void)
 	}
 	report(grows && last == LAZY_IDLE_MAX,
 	       "spare: twice as seldom, to a bound, when it wakes up before");
-	for (i = 0; i < 20; i++) {
+	for (i = 0; i < LAZY_IDLE_MAX; i++) {
 		lazy_policy_spare(&policy, 10 * MS, 100 * MS);
-		lazy_policy_delivered(&policy, (100 + i) * MS);
+		lazy_policy_awake(&policy, 11 * MS);
 	}
 	lazy_policy_spare(&policy, 10 * MS, 100 * MS);
 	lazy_policy_awake(&policy, 1);
@@ -435,6 +435,34 @@ static void test_spare(void)
 	lazy_policy_init(&policy, LAZY_POLICY_EXACT, KHZ);
 	lazy_policy_asleep(&policy);
 	report(!lazy_policy_spares(&policy), "spare: never under the exact policy");
+}
+
+/* Does it pay to have spared a look at 10 ms if the guest sleeps until @now? */
+static bool spare_pays(struct lazy_policy policy, u64 now, bool trap)
+{
+	policy.idle_need = 2;
+	policy.idle = 2;
+	lazy_policy_spare(&policy, 10 * MS, 100 * MS);
+	if (trap)
+		lazy_policy_awake(&policy, now);
+	else
+		lazy_policy_delivered(&policy, now);
+	return lazy_policy_spares(&policy);
+}
+
+/* What a guest that has a tick saves by sleeping is a look in each period. */
+static void test_spare_price(void)
+{
+	struct lazy_policy policy = { 0 };
+	int i;
+
+	lazy_policy_init(&policy, LAZY_POLICY_PREDICT, KHZ);
+	for (i = 0; i < 10; i++)
+		lazy_policy_delivered(&policy, (4 * i - 30) * MS + 1000 * MS);
+	report(!spare_pays(policy, 10 * MS - 1, true), "spare: woken up before, a trap");
+	report(!spare_pays(policy, 14 * MS - 1, true), "spare: one look is not worth a trap");
+	report(spare_pays(policy, 14 * MS, true), "spare: two are");
+	report(spare_pays(policy, 1014 * MS, false), "spare: without a trap, one is");
 }
 
 int main(int argc, char **argv)
@@ -451,6 +479,7 @@ int main(int argc, char **argv)
 	test_idle();
 	test_pause();
 	test_spare();
+	test_spare_price();
 	test_properties(LAZY_POLICY_EXACT, "exact");
 	test_properties(LAZY_POLICY_PREDICT, "predict");
 	printf("1..%d\n", tests);
