@@ -131,7 +131,12 @@ void __lazy_tscdeadline_online(void)
 {
 	struct lazy_tscdeadline_cpu *lc = this_cpu_ptr(&lazy_tscdeadline_cpus);
 
-	if (!lc->attached || lc->sharing || READ_ONCE(lazy_down))
+	/* It may have begun to share before it could be told of the end. */
+	if (READ_ONCE(lazy_down)) {
+		lazy_tscdeadline_stop(lc);
+		return;
+	}
+	if (!lc->attached || lc->sharing)
 		return;
 	if (lazy_tscdeadline_share(lc))
 		lazy_tscdeadline_report_refusal();

@@ -48,6 +48,9 @@
 /* Traps in a row that the host did not heed, until it is asked again */
 #define LAZY_MISSES		8
 
+/* For that long an interrupt may be on its way: 1 s, if the host is very busy */
+#define LAZY_CROSSING_MS	1000
+
 /* Bounds of the time between two such questions, in jiffies */
 #define LAZY_HEAL_MIN		HZ
 #define LAZY_HEAL_MAX		(64 * HZ)
@@ -111,6 +114,7 @@ int lazy_tscdeadline_share(struct lazy_tscdeadline_cpu *lc)
 		wrmsrl_safe(MSR_KVM_LAZY_TSCDEADLINE, 0);
 	memset(lc->record, 0, sizeof(*lc->record));
 	lc->misses = 0;
+	lc->unheeded = false;
 	lc->sharing = !wrmsrl_safe(MSR_KVM_LAZY_TSCDEADLINE,
 				   __pa(lc->record) | LAZY_TSCDEADLINE_MSR_ENABLED);
 	lc->refused = !lc->sharing;
@@ -149,6 +153,12 @@ void lazy_tscdeadline_stop(struct lazy_tscdeadline_cpu *lc)
  * record (migration, loadvm, reset) or has given it up; what it left in "armed"
  * may be anything then.  One that refused may have been replaced by one that does
  * not: ask again from time to time.
+ *
+ * A look that is promised for later than a deadline that has just been told is
+ * nobody's: a host withdraws the promise, and makes none beyond what is wanted,
+ * until that is delivered.  So one trap is enough to distrust what was left in
+ * "armed" by a host that migrated the guest without withdrawing it: no trap is
+ * saved until one was heeded again.
  */
 static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc)
 {
@@ -158,9 +168,11 @@ static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc)
 
 	if (likely(armed > now && armed <= lc->deadline)) {
 		lc->misses = 0;
+		lc->unheeded = false;
 		lc->heal_delay = LAZY_HEAL_MIN;
 		return;
 	}
+	lc->unheeded = armed > lc->deadline;
 	if (lc->deadline <= now + lazy_tscdeadline_margin())
 		return;
 	if (++lc->misses < LAZY_MISSES || time_before(jiffies, lc->heal_next))
@@ -182,7 +194,12 @@ static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc)
 static void lazy_tscdeadline_dropped(struct lazy_tscdeadline_cpu *lc, u64 deadline)
 {
 	if (deadline <= rdtsc() + lazy_tscdeadline_margin())
-		lc->crossing = true;
+		lc->crossing = rdtsc();
+}
+
+static bool lazy_tscdeadline_is_crossing(const struct lazy_tscdeadline_cpu *lc, u64 now)
+{
+	return lc->crossing && now - lc->crossing < (u64)tsc_khz * LAZY_CROSSING_MS;
 }
 
 /* Have the host look at @deadline in time: through the record, or by a write. */
@@ -202,7 +219,7 @@ static void lazy_tscdeadline_program(struct lazy_tscdeadline_cpu *lc, u64 deadli
 		 */
 		virt_mb();
 		armed = READ_ONCE(lc->record->armed);
-		trap = lazy_tscdeadline_must_trap(armed, deadline, now);
+		trap = lc->unheeded || lazy_tscdeadline_must_trap(armed, deadline, now);
 	}
 	trace_lazy_tscdeadline_program(now, deadline, armed, trap);
 	if (!trap)
@@ -247,7 +264,7 @@ static void lazy_tscdeadline_cancel(struct lazy_tscdeadline_cpu *lc, bool leave)
 		/* Pairs as in lazy_tscdeadline_program(). */
 		virt_mb();
 		armed = READ_ONCE(lc->record->armed);
-		trap = !leave ||
+		trap = !leave || lc->unheeded ||
 		       lazy_tscdeadline_cancel_must_trap(READ_ONCE(lc->record->features),
 							 armed, lc->deadline, rdtsc());
 	}
@@ -333,8 +350,8 @@ void lazy_tscdeadline_account(struct lazy_tscdeadline_cpu *lc)
 	lc->fired++;
 	if (lc->waiting && now >= lc->deadline) {
 		lc->waiting = false;
-	} else if (lc->crossing) {
-		lc->crossing = false;
+	} else if (lazy_tscdeadline_is_crossing(lc, now)) {
+		lc->crossing = 0;
 		lc->stale++;
 	} else {
 		lc->early++;
@@ -492,7 +509,7 @@ void lazy_tscdeadline_init_cpu(struct lazy_tscdeadline_cpu *lc)
 {
 	lc->deadline = 0;
 	lc->waiting = false;
-	lc->crossing = false;
+	lc->crossing = 0;
 	lc->timer_ready = false;
 	lc->heal_delay = LAZY_HEAL_MIN;
 	lc->heal_next = jiffies;

@@ -23,7 +23,9 @@
  * @sharing: the host has accepted the record; else every deadline is written
  * @refused: the host has not accepted it, but another one may, after a migration
  * @waiting: the interrupt for @deadline has yet to come
- * @crossing: a deadline was replaced when its interrupt may have been on its way
+ * @unheeded: the last trap has shown that nobody stands for what "armed" says
+ * @crossing: TSC at which a deadline was replaced whose interrupt may have been on
+ *	its way; 0: none since that came
  * @timer_ready: LVTT is set up for deadlines
  * @misses: traps in a row that the host did not heed
  * @heal_delay: jiffies until the host may be asked again
@@ -48,7 +50,8 @@ struct lazy_tscdeadline_cpu {
 	bool sharing;
 	bool refused;
 	bool waiting;
-	bool crossing;
+	bool unheeded;
+	u64 crossing;
 	bool timer_ready;
 	unsigned int misses;
 	unsigned long heal_delay;

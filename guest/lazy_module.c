@@ -185,7 +185,8 @@ static int lazy_tscdeadline_attach(struct lazy_tscdeadline_cpu *lc, int cpu)
 	/* The core has put a handler there that does nothing. */
 	lapic->event_handler = lazy_tscdeadline_interrupt;
 	/* What comes of lapic-deadline's last event is no early interrupt. */
-	lc->crossing |= lazy_tscdeadline_requested();
+	if (lazy_tscdeadline_requested())
+		lc->crossing = rdtsc();
 	return 0;
 }
 
@@ -214,6 +215,7 @@ static void lazy_tscdeadline_relist_lapic(struct clock_event_device *lapic)
  */
 static void lazy_tscdeadline_detach(struct lazy_tscdeadline_cpu *lc, int cpu)
 {
+	struct clock_event_device *lapic = this_cpu_ptr(lazy_lapic);
 	unsigned long flags;
 	int err;
 
@@ -222,11 +224,19 @@ static void lazy_tscdeadline_detach(struct lazy_tscdeadline_cpu *lc, int cpu)
 
 	local_irq_save(flags);
 	lazy_tscdeadline_stop(lc);
-	lazy_tscdeadline_relist_lapic(this_cpu_ptr(lazy_lapic));
 	local_irq_restore(flags);
 
-	/* The core hands its next event over to the lapic device. */
-	err = clockevents_unbind_device(&per_cpu_ptr(&lazy_devices, cpu)->dev, cpu);
+	/*
+	 * The core hands its next event over to the lapic device.  Again if that
+	 * was taken off the list in between: the module must not go while its
+	 * device is in use.
+	 */
+	do {
+		local_irq_save(flags);
+		lazy_tscdeadline_relist_lapic(lapic);
+		local_irq_restore(flags);
+		err = clockevents_unbind_device(&per_cpu_ptr(&lazy_devices, cpu)->dev, cpu);
+	} while (err == -EBUSY && clockevent_state_detached(lapic));
 	if (err)
 		pr_err("CPU %d has no other timer (%d)\n", cpu, err);
 	lc->attached = false;
@@ -264,10 +274,17 @@ static void lazy_tscdeadline_stop_this_cpu(void *unused)
 	lazy_tscdeadline_stop(this_cpu_ptr(&lazy_tscdeadline_cpus));
 }
 
-/* Whatever comes next (kexec, firmware) may use the memory of the records. */
+/*
+ * Whatever comes next (kexec, firmware) may use the memory of the records.  Nothing
+ * comes after halt and power-off, which have to work on a CPU that another one,
+ * stuck with interrupts off, does not answer.
+ */
 static int lazy_tscdeadline_on_reboot(struct notifier_block *nb,
 				      unsigned long action, void *data)
 {
+	if (action != SYS_RESTART)
+		return NOTIFY_DONE;
+
 	WRITE_ONCE(lazy_down, true);
 	on_each_cpu(lazy_tscdeadline_stop_this_cpu, NULL, 1);
 	return NOTIFY_DONE;
@@ -434,8 +451,12 @@ static void __exit lazy_tscdeadline_exit(void)
 	lazy_tscdeadline_remove_debugfs();
 	cpuhp_remove_state(lazy_cpuhp_state);
 	lazy_tscdeadline_unwatch();
-	/* Whoever found our device in a CPU's tick_device has let go of it. */
-	synchronize_rcu();
+	/*
+	 * Whoever found our device in a CPU's tick_device has let go of it.
+	 * /proc/timer_list follows it without rcu_read_lock() and may be
+	 * preempted, so for tasks.
+	 */
+	synchronize_rcu_tasks();
 	lazy_tscdeadline_free();
 }
 module_exit(lazy_tscdeadline_exit);

@@ -51,7 +51,11 @@
 /* Looks are at most this many doublings of the period apart */
 #define LAZY_BACKOFF_MAX	6
 
-/* After that many beats the period is computed from a newer base */
+/*
+ * After that many beats the period is computed from a newer base.  A rhythm that
+ * has been silent for as long is none any more; the guest may write any TSC and any
+ * deadline, and the number of beats must not come back to 0.
+ */
 #define LAZY_BEATS_MAX		4096
 
 /* So many looks at a guest that sleeps, at most, until one is spared */
@@ -131,6 +135,22 @@ static void lazy_score_raise(struct lazy_stream *stream, u8 by)
 	stream->score = lazy_min(stream->score + by, LAZY_SCORE_MAX);
 }
 
+static void lazy_stream_forget(struct lazy_stream *stream)
+{
+	memset(stream, 0, sizeof(*stream));
+}
+
+/* So many beats have passed without a deadline. */
+static void lazy_stream_skip(struct lazy_stream *stream, u64 beats)
+{
+	if (beats > LAZY_BEATS_MAX || stream->beats > 2 * LAZY_BEATS_MAX) {
+		lazy_stream_forget(stream);
+		return;
+	}
+	stream->next += beats * stream->period;
+	stream->beats += beats;
+}
+
 /* Let beats pass that are too old for @deadline; each one costs confidence. */
 static void lazy_stream_advance(const struct lazy_policy *policy,
 				struct lazy_stream *stream, u64 deadline)
@@ -141,9 +161,8 @@ static void lazy_stream_advance(const struct lazy_policy *policy,
 	if (deadline <= late)
 		return;
 	passed = div64_u64(deadline - late - 1, stream->period) + 1;
-	stream->next += passed * stream->period;
-	stream->beats += passed;
 	lazy_score_lower(stream, passed);
+	lazy_stream_skip(stream, passed);
 }
 
 /* Counted, not computed from the period, which may be wrong as yet */
@@ -157,8 +176,17 @@ static void lazy_stream_period(struct lazy_stream *stream, u64 deadline)
 	}
 }
 
+/* Has it drifted to a rhythm that is none? */
+static bool lazy_stream_is_odd(const struct lazy_policy *policy,
+			       const struct lazy_stream *stream)
+{
+	return stream->period < lazy_us(policy, LAZY_PERIOD_MIN_US) / 2 ||
+	       stream->period > 2 * lazy_us(policy, LAZY_PERIOD_MAX_US);
+}
+
 /* @deadline is the beat that the stream expects: the next is a period later. */
-static void lazy_stream_hit(struct lazy_stream *stream, u64 deadline, u8 raise)
+static void lazy_stream_hit(const struct lazy_policy *policy,
+			    struct lazy_stream *stream, u64 deadline, u8 raise)
 {
 	u64 off = lazy_distance(deadline, stream->next);
 
@@ -171,6 +199,8 @@ static void lazy_stream_hit(struct lazy_stream *stream, u64 deadline, u8 raise)
 	stream->next += stream->period;
 	stream->backoff = 0;
 	lazy_score_raise(stream, raise);
+	if (lazy_stream_is_odd(policy, stream))
+		lazy_stream_forget(stream);
 }
 
 static u64 lazy_history(const struct lazy_policy *policy, u32 age)
@@ -204,7 +234,7 @@ static void lazy_stream_create(struct lazy_policy *policy, u64 first, u64 last)
 	for (i = 1; i < LAZY_STREAMS; i++)
 		if (policy->stream[i].score < stream->score)
 			stream = &policy->stream[i];
-	memset(stream, 0, sizeof(*stream));
+	lazy_stream_forget(stream);
 	stream->period = (last - first) / 2;
 	stream->base = first;
 	stream->beats = 2;
@@ -275,7 +305,7 @@ static void lazy_policy_observe(struct lazy_policy *policy, u64 deadline, u8 rai
 
 		if (!lazy_stream_expects(policy, stream, deadline, nearest))
 			continue;
-		lazy_stream_hit(stream, deadline, raise);
+		lazy_stream_hit(policy, stream, deadline, raise);
 		known = true;
 		hit |= policy->guess == i + 1;
 	}
@@ -410,8 +440,7 @@ void lazy_policy_looked(struct lazy_policy *policy, u64 wanted, bool active)
 	if (wanted && wanted <= stream->next + lazy_spread(policy, stream))
 		return;
 	policy->wasted++;
-	stream->next += stream->period << stream->backoff;
-	stream->beats += 1ULL << stream->backoff;
+	lazy_stream_skip(stream, 1ULL << stream->backoff);
 	if (active) {
 		stream->backoff = 0;
 		lazy_score_lower(stream, LAZY_SCORE_ACTIVE);

@@ -238,6 +238,18 @@ static u64 lazy_advance_cycles(struct kvm_lazy_tscdeadline *lazy)
 	return nsec_to_cycles(lazy->vcpu, lazy_timer(lazy)->timer_advance_ns);
 }
 
+/*
+ * How far from now may a deadline be that is injected, for KVM to wait for it?
+ * __kvm_wait_lapic_expire() waits for timer_advance_ns at most, from which it takes
+ * an eighth (LAPIC_TIMER_ADVANCE_ADJUST_STEP) of how early it is first.
+ */
+static u64 lazy_spin_cycles(struct kvm_lazy_tscdeadline *lazy)
+{
+	u64 advance = lazy_advance_cycles(lazy);
+
+	return advance - advance / 8;
+}
+
 static u64 lazy_guest_tsc(struct kvm_lazy_tscdeadline *lazy)
 {
 	return kvm_read_l1_tsc(lazy->vcpu, rdtsc());
@@ -360,6 +372,15 @@ static void lazy_record_dirty(struct kvm_lazy_tscdeadline *lazy)
 				gpa_to_gfn(gpc->gpa));
 }
 
+/* Is the record's memory logged, as for a migration?  kvm->srcu held. */
+static bool lazy_is_logged(struct kvm_lazy_tscdeadline *lazy)
+{
+	gfn_t gfn = gpa_to_gfn(lazy->msr & LAZY_TSCDEADLINE_MSR_GPA_MASK);
+	struct kvm_memory_slot *slot = gfn_to_memslot(lazy->vcpu->kvm, gfn);
+
+	return slot && kvm_slot_dirty_track_enabled(slot);
+}
+
 static bool lazy_must_defer(struct kvm_lazy_tscdeadline *lazy, bool timer_fn)
 {
 	struct gfn_to_pfn_cache *gpc = lazy_gpc(lazy);
@@ -466,6 +487,15 @@ static bool lazy_hit_floor(struct kvm_lazy_tscdeadline *lazy, u64 now)
 	return true;
 }
 
+/*
+ * Has a look been promised that nothing is armed for any more, as the record was
+ * out of reach when that was to be withdrawn?
+ */
+static bool lazy_is_stranded(struct kvm_lazy_tscdeadline *lazy)
+{
+	return READ_ONCE(lazy->published) && !READ_ONCE(lazy->look);
+}
+
 /* What of "pending" is still to be delivered; 0: nothing. */
 static u64 lazy_wanted(struct kvm_lazy_tscdeadline *lazy, u64 pending)
 {
@@ -570,7 +600,7 @@ static enum lazy_verdict lazy_look(struct kvm_lazy_tscdeadline *lazy,
 
 	if (!intact)
 		verdict = lazy_look_lost(lazy);
-	else if (wanted && wanted <= now + lazy_advance_cycles(lazy))
+	else if (wanted && wanted <= now + lazy_spin_cycles(lazy))
 		verdict = lazy_look_expired(lazy, wanted, now, published);
 	else
 		verdict = lazy_look_rearm(lazy, wanted, now, active, published);
@@ -632,6 +662,9 @@ static void lazy_start_hrtimer(struct kvm_lazy_tscdeadline *lazy)
 	unsigned long flags;
 	ktime_t expire;
 
+	/* Disarmed by the callback meanwhile: nothing is to be injected. */
+	if (!deadline)
+		return;
 	local_irq_save(flags);
 	/* In this order: a delay in between may not make the look an early one. */
 	now = lazy_guest_tsc(lazy);
@@ -864,6 +897,12 @@ void kvm_lazy_tscdeadline_injected(struct kvm_lapic *apic, bool may_restart)
 		return;
 	if (in_hardirq())
 		lazy->stats.posted++;
+	if (lazy_is_stranded(lazy)) {
+		/* The guest may now rely on what it was promised. */
+		lazy_request(apic->vcpu);
+		if (in_hardirq())
+			kvm_vcpu_kick(apic->vcpu);
+	}
 	if (!READ_ONCE(lazy->predict))
 		return;
 
@@ -1044,10 +1083,24 @@ static void lazy_policy_reset(struct kvm_lazy_tscdeadline *lazy)
 }
 
 /*
+ * There is no record to read.  The deadline that the timer is armed for stands:
+ * it is not later than the one the guest wants, nor than what it was promised.
+ * Stranded, it is earlier than that, and the guest may rely on the promise
+ * afterwards if its memory comes back: lazy mode lasts until that has been
+ * withdrawn.
+ */
+static void lazy_unreachable(struct kvm_lazy_tscdeadline *lazy)
+{
+	if (lazy_is_stranded(lazy))
+		lazy_count_plain(lazy, LAZY_PLAIN_RECORD);
+	else
+		lazy_turn_off(lazy, LAZY_OFF_UNREACHABLE);
+}
+
+/*
  * CLEAR in vCPU context, sleeping allowed: the timer's tscdeadline becomes what
  * the guest wants, and with @publish a look is promised for it again.  The
- * caller starts the timer.  Without a record to read, the deadline that the
- * timer was armed for stands: it is not later than the one the guest wants.
+ * caller starts the timer.
  */
 static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
 {
@@ -1057,7 +1110,7 @@ static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
 
 	idx = srcu_read_lock(&lazy->vcpu->kvm->srcu);
 	if (!lazy_record_lock_quiet(lazy)) {
-		lazy_turn_off(lazy, LAZY_OFF_UNREACHABLE);
+		lazy_unreachable(lazy);
 		goto out;
 	}
 
@@ -1189,6 +1242,41 @@ void kvm_lazy_tscdeadline_tsc_changed(struct kvm_vcpu *vcpu)
 		lazy_request(vcpu);
 }
 
+/**
+ * kvm_lazy_tscdeadline_memslots - the VM's memory has changed
+ * @vcpu: of that VM
+ *
+ * A record that was out of reach may be there again.
+ *
+ * Context: any thread, with kvm->slots_lock; the caller kicks the vCPU.
+ */
+void kvm_lazy_tscdeadline_memslots(struct kvm_vcpu *vcpu)
+{
+	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
+
+	if (lazy && lazy_is_stranded(lazy))
+		lazy_request(vcpu);
+}
+
+/**
+ * kvm_lazy_tscdeadline_user_exit - KVM_RUN returns to user space
+ * @vcpu: whose
+ *
+ * While memory is logged for a migration, the VMM may copy it for the last time
+ * before it reads the vCPU's state, which would withdraw what is published.  It
+ * does neither while the vCPU runs, so that is withdrawn here.  Looks are made in
+ * vCPU context then anyway, and each costs a trap.
+ *
+ * Context: vCPU context, may sleep, kvm->srcu held.
+ */
+void kvm_lazy_tscdeadline_user_exit(struct kvm_vcpu *vcpu)
+{
+	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
+
+	if (lazy && lazy->msr && lazy_is_logged(lazy))
+		kvm_lazy_tscdeadline_flush(vcpu);
+}
+
 /* Would a look for what is published find nothing due? */
 static bool lazy_halt_pays_irqoff(struct kvm_lazy_tscdeadline *lazy)
 {
@@ -1262,7 +1350,7 @@ void kvm_lazy_tscdeadline_halt(struct kvm_vcpu *vcpu)
 		return;
 	/* This cancels the hrtimer; its callback may have looked before. */
 	if (!lazy_record_lock_quiet(lazy)) {
-		lazy_turn_off(lazy, LAZY_OFF_UNREACHABLE);
+		lazy_unreachable(lazy);
 		lazy_start_hrtimer(lazy);
 		return;
 	}
@@ -1383,6 +1471,7 @@ static int lazy_enable(struct kvm_vcpu *vcpu, u64 data)
 	lazy->cur = !lazy->cur;
 	lazy->msr = data;
 	lazy_forget(lazy);
+	lazy->published = 0;
 	lazy_policy_reset(lazy);
 	raw_spin_unlock_irq(&lazy->lock);
 	trace_kvm_lazy_tscdeadline_enable(vcpu->vcpu_id, gpa);

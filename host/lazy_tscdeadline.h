@@ -43,6 +43,8 @@ void kvm_lazy_tscdeadline_set_lapic(struct kvm_vcpu *vcpu);
 void kvm_lazy_tscdeadline_tsc_changed(struct kvm_vcpu *vcpu);
 void kvm_lazy_tscdeadline_service(struct kvm_vcpu *vcpu);
 void kvm_lazy_tscdeadline_halt(struct kvm_vcpu *vcpu);
+void kvm_lazy_tscdeadline_user_exit(struct kvm_vcpu *vcpu);
+void kvm_lazy_tscdeadline_memslots(struct kvm_vcpu *vcpu);
 void kvm_lazy_tscdeadline_destroy(struct kvm_lapic *apic);
 void kvm_lazy_tscdeadline_create_debugfs(struct kvm_vcpu *vcpu,
 					 struct dentry *dir);
@@ -109,6 +111,8 @@ static inline void kvm_lazy_tscdeadline_reset(struct kvm_vcpu *vcpu) {}
 static inline void kvm_lazy_tscdeadline_set_lapic(struct kvm_vcpu *vcpu) {}
 static inline void kvm_lazy_tscdeadline_tsc_changed(struct kvm_vcpu *vcpu) {}
 static inline void kvm_lazy_tscdeadline_halt(struct kvm_vcpu *vcpu) {}
+static inline void kvm_lazy_tscdeadline_user_exit(struct kvm_vcpu *vcpu) {}
+static inline void kvm_lazy_tscdeadline_memslots(struct kvm_vcpu *vcpu) {}
 static inline void kvm_lazy_tscdeadline_destroy(struct kvm_lapic *apic) {}
 static inline void kvm_lazy_tscdeadline_check_request(struct kvm_vcpu *vcpu) {}
 

@@ -93,6 +93,7 @@ static void check_policy(const struct lazy_policy *policy)
 	for (i = 0; i < LAZY_STREAMS; i++) {
 		assert_that(policy->stream[i].score <= LAZY_SCORE_MAX, "stream %d", i);
 		assert_that(policy->stream[i].backoff <= LAZY_BACKOFF_MAX, "stream %d", i);
+		assert_that(policy->stream[i].beats <= 3 * LAZY_BEATS_MAX + 1, "stream %d", i);
 	}
 }
 

@@ -417,6 +417,32 @@ void guest_hole(void)
 	guest_finish();
 }
 
+/*
+ * A look is published when the guest wants something earlier, and traps for it; but
+ * the record's memory is gone just then, so what is published cannot be withdrawn.
+ * When it is there again the look must not be relied upon, or must come.
+ */
+void guest_strand(void)
+{
+	struct guest_cpu *c = guest_self();
+	__u64 first = guest_ms(c->arg[ARG_FIRST_MS]), soon;
+
+	guest_start();
+	guest_set_up_skip(first, guest_ms(c->arg[ARG_SECOND_MS]));
+	soon = guest_rdtsc() + first / 4;
+	WRITE_ONCE(guest_record()->pending, soon);
+	guest_call(GUEST_CALL_SYNC);
+	guest_write_plain(soon);
+	guest_call(GUEST_CALL_SYNC);
+	guest_wait_fired();
+	guest_judge();
+	guest_program(guest_rdtsc() + 2 * first);
+	guest_wait_fired();
+	guest_linger(c->last);
+	guest_still_works();
+	guest_finish();
+}
+
 /* vCPU 1 is in lazy mode, halted or busy, when vCPU 0 resets it. */
 void guest_init_ipi(void)
 {

@@ -66,6 +66,7 @@ void guest_operation(void);
 void guest_refused(void);
 void guest_refused_no_apic(void);
 void guest_hole(void);
+void guest_strand(void);
 void guest_init_ipi(void);
 void guest_scribble(void);
 void guest_storm(void);

@@ -145,9 +145,23 @@ static struct vm *sync_flush_after_look(struct vm *vm)
 	return vm;
 }
 
+/* While memory is logged, nothing stays published in user space. */
+static struct vm *sync_withdrawn(struct vm *vm)
+{
+	struct lazy_tscdeadline_record *r = vm_record(vm, 0);
+
+	check_eq(r->pending, vm_cpu(vm, 0)->wanted);
+	check_eq(r->armed, 0);
+	check(vm_dirty(vm, 0));
+	check(vcpu_lazy_says(&vm->vcpus[0], "state", "lazy"));
+	check(vcpu_lazy_stat(&vm->vcpus[0], "flushed"));
+	return vm;
+}
+
 static struct vm *sync_get_msrs_logged(struct vm *vm)
 {
 	check_published(vm);
+	vm_begin_log(vm);
 	vm_dirty(vm, 0);
 	check(!vm_dirty(vm, 0));
 	vm = sync_get_msrs(vm);
@@ -158,6 +172,7 @@ static struct vm *sync_get_msrs_logged(struct vm *vm)
 static struct vm *sync_get_lapic_logged(struct vm *vm)
 {
 	check_published(vm);
+	vm_begin_log(vm);
 	vm_dirty(vm, 0);
 	check(!vm_dirty(vm, 0));
 	vm = sync_get_lapic(vm);
@@ -295,6 +310,7 @@ static void run_dirty_look(const struct scenario *s, int dialect, int wait)
 	harness_until(vcpu, GUEST_CALL_SYNC);
 	check_published(vm);
 	first = READ_ONCE(r->armed);
+	vm_begin_log(vm);
 	vm_dirty(vm, 0);
 	check(!vm_dirty(vm, 0));
 	job = harness_start(vcpu, -1);
@@ -315,6 +331,7 @@ static void run_dirty_ring(const struct scenario *s, int dialect, int wait)
 
 	harness_until(vcpu, GUEST_CALL_SYNC);
 	check_published(vm);
+	vm_begin_log(vm);
 	vcpu_ring_dirty(vcpu, 0);
 	check(!vcpu_ring_dirty(vcpu, 0));
 	check_eq(vcpu_get_msr(vcpu, GUEST_MSR_TSC_DEADLINE),
@@ -435,6 +452,22 @@ static void run_hole(const struct scenario *s, int dialect, int wait)
 		vm_set_record_slot(vm, false);
 	vm_set_record_slot(vm, true);
 	harness_until(vcpu, GUEST_CALL_DONE);
+	vm_destroy(vm);
+}
+
+/* See guest_strand(). */
+static void run_strand(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	vm_set_record_slot(vm, false);
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	check(vcpu_lazy_says(vcpu, "last_plain", "record"));
+	vm_set_record_slot(vm, true);
+	harness_until(vcpu, GUEST_CALL_DONE);
+	harness_note_vm(vm);
 	vm_destroy(vm);
 }
 
@@ -719,6 +752,8 @@ static void run_late(const struct scenario *s, int dialect, int wait)
 	trace_late();
 	harness_until(vcpu, GUEST_CALL_SYNC);
 	check_published(vm);
+	if (deferred)
+		vm_begin_log(vm);
 	harness_sleep_ms(s->arg[ARG_SECOND_MS] + 2 * LATE_LIMIT_MS);
 	check(vcpu_lazy_stat(vcpu, "overdue_us") > LATE_LIMIT_MS * 1000);
 	harness_until(vcpu, GUEST_CALL_DONE);
@@ -880,9 +915,9 @@ static const struct scenario scenarios[] = {
 	AT_SYNC("flushed after a look, then later", BOTH, OP_LATER,
 		sync_flush_after_look, 0),
 	AT_SYNC("KVM_GET_LAPIC is in the dirty log", BOTH, OP_NONE,
-		sync_get_lapic_logged, VM_DIRTY_LOG),
+		sync_get_lapic_logged, VM_DIRTY_LOG | VM_LOG_LATER),
 	AT_SYNC("KVM_GET_MSRS is in the dirty log", BOTH, OP_NONE,
-		sync_get_msrs_logged, VM_DIRTY_LOG),
+		sync_get_msrs_logged, VM_DIRTY_LOG | VM_LOG_LATER),
 	AT_SYNC("KVM_SET_LAPIC disables", BOTH, OP_NONE, sync_set_lapic, 0),
 	AT_SYNC("KVM_SET_LAPIC and the deadline", BOTH, OP_NONE,
 		sync_set_lapic_and_deadline, 0),
@@ -891,6 +926,8 @@ static const struct scenario scenarios[] = {
 		sync_slot, 0),
 	AT_SYNC("slot missing when the look is due", BOTH, OP_NONE,
 		sync_slot_long, 0),
+	{ "slot missing when an earlier deadline is written", run_strand,
+	  guest_strand, LAZY, BOTH, { OP_NONE, 400, 1000 } },
 	AT_SYNC("memory dropped with MADV_DONTNEED", BOTH, OP_FRESH,
 		sync_dontneed, 0),
 	AT_SYNC("memory replaced", BOTH, OP_NONE, sync_replace, 0),
@@ -915,12 +952,16 @@ static const struct scenario scenarios[] = {
 	  { OP_NONE, 1000, 1500 }, .vcpus = 2 },
 	{ "the VMM and the MSR", run_host_msr, guest_operation, LAZY, BOTH,
 	  { OP_NONE, 200, 400 } },
+	AT_SYNC("logged: nothing is published in user space", BOTH, OP_NONE,
+		sync_withdrawn, VM_DIRTY_LOG),
 	{ "a look is in the dirty log", run_dirty_look, guest_operation, LAZY,
-	  BOTH, { OP_NONE, 150, 1000 }, .flags = VM_DIRTY_LOG },
+	  BOTH, { OP_NONE, 150, 1000 },
+	  .flags = VM_DIRTY_LOG | VM_LOG_LATER },
 	{ "looks under dirty logging", run_to_end, guest_rounds, LAZY, BOTH,
 	  { 6, 20000, 30000, 40000 }, .flags = VM_DIRTY_LOG, .min_skips = 3 },
 	{ "a flush is in the dirty ring", run_dirty_ring, guest_operation,
-	  LAZY, BOTH, { OP_NONE, 200, 400 }, .flags = VM_DIRTY_RING },
+	  LAZY, BOTH, { OP_NONE, 200, 400 },
+	  .flags = VM_DIRTY_RING | VM_LOG_LATER },
 	{ "looks with a dirty ring", run_to_end, guest_rounds, LAZY, BOTH,
 	  { 6, 20000, 30000, 40000 }, .flags = VM_DIRTY_RING, .min_skips = 3 },
 	{ "memory missing while the guest runs", run_hole, guest_hole, LAZY,
@@ -943,11 +984,12 @@ static const struct scenario scenarios[] = {
 	{ "a refusal is counted", run_told_operation, guest_operation,
 	  OURS, SPIN, { OP_BAD_VALUES, 150, 250, GUEST_NOWHERE_GPA | 1 } },
 	{ "a late look is told", run_late, guest_operation, LAZY, BOTH,
-	  { OP_NONE, 100, 200 }, .flags = VM_DIRTY_LOG },
+	  { OP_NONE, 100, 200 }, .flags = VM_DIRTY_LOG | VM_LOG_LATER },
 	{ "a late injection is told", run_late, guest_operation, LAZY, BOTH,
 	  { OP_NONE, 100, 200 } },
 	{ "a late look is not told without a limit", run_late, guest_operation,
-	  OURS, SPIN, { OP_NONE, 100, 200, true }, .flags = VM_DIRTY_LOG },
+	  OURS, SPIN, { OP_NONE, 100, 200, true },
+	  .flags = VM_DIRTY_LOG | VM_LOG_LATER },
 
 	/* Enemies. */
 	{ "a sibling scribbles over the record", run_hostile, guest_scribble,

@@ -196,11 +196,18 @@ void vm_set_slot(struct vm *vm, int slot, __u64 gpa, __u64 size, void *hva,
 
 void vm_set_record_slot(struct vm *vm, bool present)
 {
-	bool log = vm->flags & (VM_DIRTY_LOG | VM_DIRTY_RING);
+	bool log = vm->flags & (VM_DIRTY_LOG | VM_DIRTY_RING) &&
+		   !(vm->flags & VM_LOG_LATER);
 
 	vm_set_slot(vm, VM_RECORD_SLOT, GUEST_RECORD_GPA,
 		    present ? VM_RECORD_SIZE : 0, vm->record_page,
 		    log ? KVM_MEM_LOG_DIRTY_PAGES : 0);
+}
+
+void vm_begin_log(struct vm *vm)
+{
+	vm->flags &= ~VM_LOG_LATER;
+	vm_set_record_slot(vm, true);
 }
 
 bool vm_dirty(struct vm *vm, unsigned int page)

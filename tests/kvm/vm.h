@@ -35,6 +35,7 @@
 #define VM_RO_MEMORY		BIT(4)
 #define VM_HIDE_ONLY		BIT(5)	/* not in CPUID, not enforced */
 #define VM_HLT_IN_GUEST		BIT(6)	/* HLT does not exit */
+#define VM_LOG_LATER		BIT(7)	/* no dirty log until vm_begin_log() */
 
 struct vcpu {
 	struct vm *vm;
@@ -80,6 +81,7 @@ void vm_destroy(struct vm *vm);
 void vm_set_slot(struct vm *vm, int slot, __u64 gpa, __u64 size, void *hva,
 		 unsigned int flags);
 void vm_set_record_slot(struct vm *vm, bool present);
+void vm_begin_log(struct vm *vm);
 bool vm_dirty(struct vm *vm, unsigned int page);
 void vm_signal_msi(struct vm *vm, int cpu, int vector);
 long vm_halt_poll(struct vm *vm, __u64 ns);

@@ -465,6 +465,30 @@ static void test_spare_price(void)
 	report(spare_pays(policy, 1014 * MS, false), "spare: without a trap, one is");
 }
 
+/*
+ * A guest writes any TSC and any deadline: near the end of the TSC's range, the
+ * beats that have passed are as many as there can be.  Their number is what a
+ * period is divided by, so it may not come back to 0.
+ */
+static void test_beats(void)
+{
+	struct lazy_policy policy = { 0 };
+	u64 beats = 0;
+	int i, j;
+
+	lazy_policy_init(&policy, LAZY_POLICY_PREDICT, KHZ);
+	for (i = 0; i < 100000; i++) {
+		if (i % 16 < 3)
+			lazy_policy_delivered(&policy, (i / 16 * 100 + 1 + i % 16) * MS);
+		lazy_policy_wanted(&policy, policy.stream[0].next - 10 * US);
+		lazy_policy_arm(&policy, ~0ULL - random_below(MS), ~0ULL, ADVANCE);
+		for (j = 0; j < LAZY_STREAMS; j++)
+			if (policy.stream[j].beats > beats)
+				beats = policy.stream[j].beats;
+	}
+	report(beats && beats <= 3 * LAZY_BEATS_MAX + 1, "beats: bounded, whatever the TSC");
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1)
@@ -480,6 +504,7 @@ int main(int argc, char **argv)
 	test_pause();
 	test_spare();
 	test_spare_price();
+	test_beats();
 	test_properties(LAZY_POLICY_EXACT, "exact");
 	test_properties(LAZY_POLICY_PREDICT, "predict");
 	printf("1..%d\n", tests);
