@@ -139,4 +139,22 @@ static inline int lazy_tscdeadline_cancel_must_trap(__u32 features, __u64 armed,
 	return !armed && last > now;
 }
 
+/**
+ * lazy_tscdeadline_is_disproved - has a trap shown that nobody stands for "armed"?
+ * @armed: the record's armed field, loaded after the write of the MSR
+ * @told: the deadline that was written, and is what the pending field says
+ *
+ * A host withdraws its promise when the MSR is written, and makes none beyond what
+ * is wanted until that has been delivered.  What is left is the word of a host that
+ * is not there any more: the guest was migrated without a withdrawal.  (Or @told
+ * has been delivered already and @armed is a guess; then the price is one trap.)
+ *
+ * Return: nonzero if every deadline and every cancel must trap, until after a trap
+ * there is a promise for what was told.
+ */
+static inline int lazy_tscdeadline_is_disproved(__u64 armed, __u64 told)
+{
+	return armed > told;
+}
+
 #endif /* _LAZY_TSCDEADLINE_ABI_H */

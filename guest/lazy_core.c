@@ -152,13 +152,8 @@ void lazy_tscdeadline_stop(struct lazy_tscdeadline_cpu *lc)
  * about to pass, so these do not count.  A host that never does has lost the
  * record (migration, loadvm, reset) or has given it up; what it left in "armed"
  * may be anything then.  One that refused may have been replaced by one that does
- * not: ask again from time to time.
- *
- * A look that is promised for later than a deadline that has just been told is
- * nobody's: a host withdraws the promise, and makes none beyond what is wanted,
- * until that is delivered.  So one trap is enough to distrust what was left in
- * "armed" by a host that migrated the guest without withdrawing it: no trap is
- * saved until one was heeded again.
+ * not: ask again from time to time.  Until then, one trap is enough to distrust
+ * an "armed" that cannot be this host's.
  */
 static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc)
 {
@@ -172,7 +167,7 @@ static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc)
 		lc->heal_delay = LAZY_HEAL_MIN;
 		return;
 	}
-	lc->unheeded = armed > lc->deadline;
+	lc->unheeded = lazy_tscdeadline_is_disproved(armed, lc->deadline);
 	if (lc->deadline <= now + lazy_tscdeadline_margin())
 		return;
 	if (++lc->misses < LAZY_MISSES || time_before(jiffies, lc->heal_next))

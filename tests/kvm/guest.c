@@ -186,6 +186,7 @@ void guest_enable(void)
 		return;
 	for (i = 0; i < sizeof(*c->record) / sizeof(*word); i++)
 		WRITE_ONCE(word[i], 0);
+	c->unheeded = 0;
 	guest_wrmsr(MSR_KVM_LAZY_TSCDEADLINE, (__u64)c->record |
 		    LAZY_TSCDEADLINE_MSR_ENABLED);
 }
@@ -207,7 +208,15 @@ static int guest_store_pending(struct guest_cpu *c, __u64 deadline, __u64 now)
 	armed = READ_ONCE(record->armed);
 	if (c->dialect == GUEST_RFC)
 		return !armed || deadline < armed;
-	return lazy_tscdeadline_must_trap(armed, deadline, now);
+	return c->unheeded || lazy_tscdeadline_must_trap(armed, deadline, now);
+}
+
+/* A deadline was written: is what the record says still to be believed? */
+static void guest_check_promise(struct guest_cpu *c, __u64 deadline)
+{
+	if (c->dialect == GUEST_OURS)
+		c->unheeded = lazy_tscdeadline_is_disproved(READ_ONCE(c->record->armed),
+							    deadline);
 }
 
 /*
@@ -264,8 +273,10 @@ int guest_program(__u64 deadline)
 
 	if (c->dialect != GUEST_PLAIN)
 		trap = guest_store_pending(c, deadline, guest_rdtsc());
-	if (trap)
+	if (trap) {
 		guest_wrmsr(GUEST_MSR_TSC_DEADLINE, deadline);
+		guest_check_promise(c, deadline);
+	}
 	guest_replace(c, deadline);
 	/*
 	 * What the host flushes becomes a plain deadline without a trap, so a
@@ -306,7 +317,8 @@ int guest_cancel(void)
 		WRITE_ONCE(record->pending, 0);
 		/* Pairs with the host's, as in guest_store_pending(). */
 		guest_mb();
-		trap = lazy_tscdeadline_cancel_must_trap(record->features,
+		trap = c->unheeded ||
+		       lazy_tscdeadline_cancel_must_trap(record->features,
 							 READ_ONCE(record->armed),
 							 c->trapped,
 							 guest_rdtsc());

@@ -337,6 +337,16 @@ static void guest_do_operation(int op, __u64 second)
 	case OP_LATER:
 		guest_program(second + guest_ms(20));
 		break;
+	case OP_DISTRUST:
+		/* The host has put a promise there that is not KVM's. */
+		base = guest_armed();
+		guest_check(base > second);
+		guest_program(guest_rdtsc() + guest_ms(20));
+		guest_check_eq(guest_armed(), base);
+		guest_wait_fired();
+		guest_judge();
+		guest_program(base + guest_ms(10));
+		break;
 	default:
 		guest_fail(__LINE__, "unknown operation", op, 0);
 	}

@@ -30,6 +30,7 @@ enum guest_op {
 	OP_BAD_VALUES,
 	OP_FRESH,		/* program another deadline */
 	OP_LATER,		/* the same, but later than what is wanted */
+	OP_DISTRUST,		/* near, then later than an armed that is a lie */
 };
 
 /* Arguments of guest_rounds(): deadlines in microseconds from now. */

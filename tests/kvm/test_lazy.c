@@ -195,6 +195,17 @@ static struct vm *sync_set_lapic(struct vm *vm)
 	return vm;
 }
 
+/* Migrated from a host that has left its promise: one that nobody stands for. */
+static struct vm *sync_left(struct vm *vm)
+{
+	struct lazy_tscdeadline_record *r = vm_record(vm, 0);
+	__u64 wanted = r->pending;
+
+	vm = sync_set_lapic(vm);
+	r->armed = wanted + 2 * (wanted - vcpu_get_msr(&vm->vcpus[0], GUEST_MSR_TSC));
+	return vm;
+}
+
 /* As QEMU does when it loads a snapshot into a running VM. */
 static struct vm *sync_set_lapic_and_deadline(struct vm *vm)
 {
@@ -921,6 +932,8 @@ static const struct scenario scenarios[] = {
 	AT_SYNC("KVM_SET_LAPIC disables", BOTH, OP_NONE, sync_set_lapic, 0),
 	AT_SYNC("KVM_SET_LAPIC and the deadline", BOTH, OP_NONE,
 		sync_set_lapic_and_deadline, 0),
+	{ "a promise is left that is nobody's", run_with_sync, guest_operation, OURS,
+	  BOTH, { OP_DISTRUST, 200, 400 }, .at_sync = sync_left },
 	AT_SYNC("slot deleted and created again", BOTH, OP_NONE, sync_slot, 0),
 	AT_SYNC("slot deleted and created again, then later", BOTH, OP_LATER,
 		sync_slot, 0),

@@ -189,6 +189,16 @@ static void test_cancels(void)
 	}
 }
 
+/* What was told is the latest that a live host may promise a look for. */
+static void test_disproved(void)
+{
+	report(!lazy_tscdeadline_is_disproved(0, 100), "trap", "no promise disproves nothing");
+	report(!lazy_tscdeadline_is_disproved(99, 100), "trap", "nor does a look ahead of time");
+	report(!lazy_tscdeadline_is_disproved(100, 100), "trap", "nor one for what was told");
+	report(lazy_tscdeadline_is_disproved(101, 100), "trap", "one beyond that does");
+	report(lazy_tscdeadline_is_disproved(NEVER, NEVER - 1), "trap", "up to the end");
+}
+
 /*
  * The property behind both tables: without a trap there is a look in the
  * future that comes no later than the deadline.
@@ -217,6 +227,7 @@ int main(void)
 	test_traps();
 	test_cancels();
 	test_promise();
+	test_disproved();
 	printf("1..%d\n", tests);
 	return failures ? EXIT_FAILURE : EXIT_SUCCESS;
 }
