@@ -161,6 +161,7 @@ static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc)
 	bool refused = lc->refused;
 	u64 now = rdtsc();
 
+	lc->promised = armed;
 	if (likely(armed > now && armed <= lc->deadline)) {
 		lc->misses = 0;
 		lc->unheeded = false;
@@ -217,10 +218,12 @@ static void lazy_tscdeadline_program(struct lazy_tscdeadline_cpu *lc, u64 deadli
 		trap = lc->unheeded || lazy_tscdeadline_must_trap(armed, deadline, now);
 	}
 	trace_lazy_tscdeadline_program(now, deadline, armed, trap);
+	lc->promised = armed;
 	if (!trap)
 		return;
 
 	lc->traps++;
+	lc->promised = 0;
 	lazy_tscdeadline_write(lc, deadline);
 	if (likely(lc->sharing) || lc->refused)
 		lazy_tscdeadline_check_host(lc);
@@ -329,6 +332,18 @@ int lazy_tscdeadline_set_oneshot(struct clock_event_device *dev)
 	return 0;
 }
 
+/*
+ * An interrupt that comes while the look that was promised for the deadline is still
+ * to come, and has not been withdrawn, is none of that deadline: the host has not
+ * asked for it since.  It was delivered twice (emulators do that), or somebody has
+ * sent it.
+ */
+static bool lazy_tscdeadline_is_stray(const struct lazy_tscdeadline_cpu *lc, u64 now)
+{
+	return lc->waiting && lc->promised > now &&
+	       lc->promised == READ_ONCE(lc->record->armed);
+}
+
 /**
  * lazy_tscdeadline_account - sort the interrupt that has come
  * @lc: state of this CPU
@@ -348,6 +363,8 @@ void lazy_tscdeadline_account(struct lazy_tscdeadline_cpu *lc)
 	} else if (lazy_tscdeadline_is_crossing(lc, now)) {
 		lc->crossing = 0;
 		lc->stale++;
+	} else if (lazy_tscdeadline_is_stray(lc, now)) {
+		lc->stray++;
 	} else {
 		lc->early++;
 		lc->early_deadline = lc->waiting ? lc->deadline : 0;
@@ -410,6 +427,7 @@ static int lazy_tscdeadline_show(struct seq_file *m, void *unused)
 		{ "early_deadline", READ_ONCE(lc->early_deadline) },
 		{ "early_tsc", READ_ONCE(lc->early_tsc) },
 		{ "stale", READ_ONCE(lc->stale) },
+		{ "stray", READ_ONCE(lc->stray) },
 		{ "reenabled", READ_ONCE(lc->reenabled) },
 		{ "native", READ_ONCE(lc->attached) && !READ_ONCE(lc->sharing) },
 		{ "attached", READ_ONCE(lc->attached) },
@@ -504,6 +522,7 @@ void lazy_tscdeadline_init_cpu(struct lazy_tscdeadline_cpu *lc)
 {
 	lc->deadline = 0;
 	lc->waiting = false;
+	lc->promised = 0;
 	lc->crossing = 0;
 	lc->timer_ready = false;
 	lc->heal_delay = LAZY_HEAL_MIN;

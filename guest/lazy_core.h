@@ -24,6 +24,7 @@
  * @refused: the host has not accepted it, but another one may, after a migration
  * @waiting: the interrupt for @deadline has yet to come
  * @unheeded: the last trap has shown that nobody stands for what "armed" says
+ * @promised: what "armed" said when @deadline was programmed; 0: no look
  * @crossing: TSC at which a deadline was replaced whose interrupt may have been on
  *	its way; 0: none since that came
  * @timer_ready: LVTT is set up for deadlines
@@ -39,6 +40,7 @@
  * @early_deadline: the deadline that was wanted when the last of them came; 0: none
  * @early_tsc: TSC value at which it came
  * @stale: the same, but see @crossing
+ * @stray: the same, but the host has yet to look for @deadline
  * @reenabled: times the host was asked to share again
  */
 struct lazy_tscdeadline_cpu {
@@ -51,6 +53,7 @@ struct lazy_tscdeadline_cpu {
 	bool refused;
 	bool waiting;
 	bool unheeded;
+	u64 promised;
 	u64 crossing;
 	bool timer_ready;
 	unsigned int misses;
@@ -65,6 +68,7 @@ struct lazy_tscdeadline_cpu {
 	u64 early_deadline;
 	u64 early_tsc;
 	u64 stale;
+	u64 stray;
 	u64 reenabled;
 };
 

@@ -55,6 +55,8 @@
 #define GUESSED		24	/* armed unasked after an interrupt */
 #define GUESSED_AGAIN	25	/* look found nothing due, armed a guess */
 #define GUESS_USED	26	/* skipped as a guess was published */
+#define HALT_REARMED	27	/* halted: armed the later one that is wanted */
+#define HALT_DISARMED	28	/* halted: nothing wanted, disarmed */
 #define LOST_RECORD	22	/* look found no record: injected what was armed */
 
 /* Guest TSC value from which a timer for d is allowed to fire. */
@@ -422,6 +424,33 @@ inline service()
 	}
 }
 
+/*
+ * kvm_lazy_tscdeadline_halt(): the vCPU is about to sleep, on the hrtimer; what the
+ * guest wants by now is armed and published.  The callback is over, or not begun.
+ */
+inline halt_arm()
+{
+	atomic {
+		!in_cb ->
+		if
+		:: sharing && shadow && INTACT &&
+		   (WANTED(pending) == 0 || WANTED(pending) > td) ->
+			if
+			:: WANTED(pending) -> REACHED(HALT_REARMED)
+			:: else -> REACHED(HALT_DISARMED)
+			fi;
+			STOP_TIMERS;
+			td = WANTED(pending);
+			shadow = td;
+#ifndef HALT_KEEPS
+			armed = (td -> FIRE(td) : 0);
+#endif
+			start_timer(NO_EVENT)
+		:: else
+		fi
+	}
+}
+
 /* As far as known, the RFC's request handler: looked at on the way into the guest only. */
 inline service_rfc()
 {
@@ -523,6 +552,12 @@ loop:
 			:: else
 			fi
 		}
+#endif
+#ifdef HALT_ARMS
+		if
+		:: halt_arm()
+		:: true
+		fi;
 #endif
 		blocked = 1;
 check_block:
@@ -978,6 +1013,12 @@ active proctype Guest() provided (cpu == GUEST)
 		:: true
 		fi;
 		atomic { irr -> goto handler }
+#ifdef HALT_ARMS
+	/* Something else may wake it up, and it goes on. */
+	:: atomic { CAN_ACT && !want && !irr -> TRAP(HLT, 0) };
+end_nothing:
+		why == NONE
+#endif
 	:: atomic { !want && ops == OPS && !irr -> TRAP(HLT, 0) };
 end_idle:
 		atomic { why == NONE && irr -> skip };

@@ -273,6 +273,8 @@ never_left()
 none_early()
 {
 	for cpu in $(cpus); do
+		[ "$(counter "$cpu" stray)" = 0 ] ||
+			echo "# CPU $cpu: $(counter "$cpu" stray) interrupts were not the timer's" >&3
 		check "CPU $cpu saw no early interrupt" is "$cpu" early 0
 	done
 }
