@@ -218,12 +218,11 @@ static void lazy_tscdeadline_program(struct lazy_tscdeadline_cpu *lc, u64 deadli
 		trap = lc->unheeded || lazy_tscdeadline_must_trap(armed, deadline, now);
 	}
 	trace_lazy_tscdeadline_program(now, deadline, armed, trap);
-	lc->promised = armed;
+	lc->promised = trap ? 0 : armed;
 	if (!trap)
 		return;
 
 	lc->traps++;
-	lc->promised = 0;
 	lazy_tscdeadline_write(lc, deadline);
 	if (likely(lc->sharing) || lc->refused)
 		lazy_tscdeadline_check_host(lc);

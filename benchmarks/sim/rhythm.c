@@ -105,9 +105,11 @@ static u64 sim_wants(const struct sim_guest *g)
 	return sim_min(g->halted ? g->wheel : g->tick, g->timer);
 }
 
-static void sim_halt(struct sim_guest *g, u64 now)
+/* A guest with nothing to do halts once its timer is programmed. */
+static void sim_halt_idle(struct sim_guest *g, u64 now)
 {
-	sim_vcpu_halt(g->v, now, g->toggle);
+	if (g->halted)
+		sim_vcpu_halt(g->v, now, g->toggle);
 }
 
 /*
@@ -133,8 +135,7 @@ static void sim_interrupt(struct sim_guest *g, u64 now)
 		if (g->timer == sim_wants(g))
 			sim_program(g, now, g->timer);
 	}
-	if (g->halted)
-		sim_halt(g, now);
+	sim_halt_idle(g, now);
 }
 
 /*
@@ -155,8 +156,7 @@ static void sim_toggle(struct sim_guest *g, u64 now)
 		g->toggle = now + sim_around(g, g->rhythm->idle_us);
 	}
 	sim_program(g, now, sim_wants(g));
-	if (g->halted)
-		sim_halt(g, now);
+	sim_halt_idle(g, now);
 }
 
 static void sim_guest_start(struct sim_guest *g)
@@ -174,8 +174,7 @@ static void sim_guest_start(struct sim_guest *g)
 		g->toggle = now + sim_around(g, rhythm->busy_us);
 	sim_wheel_set(g, now);
 	sim_program(g, now, sim_wants(g));
-	if (g->halted)
-		sim_halt(g, now);
+	sim_halt_idle(g, now);
 }
 
 /**
