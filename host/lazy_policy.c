@@ -58,8 +58,16 @@
  */
 #define LAZY_BEATS_MAX		4096
 
-/* So many looks at a guest that sleeps, at most, until one is spared */
-#define LAZY_IDLE_MAX		256
+/*
+ * Does this guest sleep for longer than its tick?  Each sleep tells, whether a look
+ * was spared or not: one that is long enough raises the score by 1, any other lowers
+ * it, and from LAZY_IDLE_TRUST on looks are spared.  So a guest that works between
+ * its halts hardly ever pays for one, and what it did then costs no more than a few
+ * looks when it falls idle.
+ */
+#define LAZY_IDLE_MAX		12
+#define LAZY_IDLE_TRUST		6
+#define LAZY_IDLE_LOSS		6
 
 static u64 lazy_us(const struct lazy_policy *policy, u32 us)
 {
@@ -280,7 +288,6 @@ void lazy_policy_init(struct lazy_policy *policy, enum lazy_policy_mode mode,
 	memset(policy, 0, sizeof(*policy));
 	policy->mode = mode;
 	policy->khz = khz;
-	policy->idle_need = 1;
 	policy->hits = hits;
 	policy->misses = misses;
 	policy->wasted = wasted;
@@ -325,24 +332,6 @@ static bool lazy_policy_observed(const struct lazy_policy *policy, u64 deadline)
 	       lazy_us(policy, LAZY_PERIOD_MIN_US) / 2;
 }
 
-/*
- * Was it worth it to spare a look?  Only if the guest has slept until @now, and
- * no less than until @due.  If not, twice as many looks must be in vain until that
- * is tried again; one success does not make up for it.
- */
-static void lazy_policy_settle(struct lazy_policy *policy, u64 now, u64 due)
-{
-	if (!policy->spared)
-		return;
-	if (now < due) {
-		policy->idle = 0;
-		policy->idle_need = lazy_min(2 * policy->idle_need, LAZY_IDLE_MAX);
-	} else if (policy->idle_need > 1) {
-		policy->idle_need--;
-	}
-	policy->spared = 0;
-}
-
 /* The shortest period that is trusted; 0: none is */
 static u64 lazy_shortest(const struct lazy_policy *policy)
 {
@@ -357,6 +346,18 @@ static u64 lazy_shortest(const struct lazy_policy *policy)
 			shortest = stream->period;
 	}
 	return shortest;
+}
+
+/* Was it worth it to spare the look at @slept, or would it have been? */
+static void lazy_policy_settle(struct lazy_policy *policy, bool worth)
+{
+	if (!policy->slept)
+		return;
+	if (worth)
+		policy->idle = lazy_min(policy->idle + 1, LAZY_IDLE_MAX);
+	else
+		policy->idle -= lazy_min(policy->idle, LAZY_IDLE_LOSS);
+	policy->slept = 0;
 }
 
 /**
@@ -378,7 +379,7 @@ void lazy_policy_delivered(struct lazy_policy *policy, u64 deadline)
 	policy->guess = 0;
 	policy->asked = 0;
 	/* Without a trap: any look that was spared is a gain. */
-	lazy_policy_settle(policy, deadline, policy->spared);
+	lazy_policy_settle(policy, deadline >= policy->slept);
 }
 
 /**
@@ -426,6 +427,9 @@ void lazy_policy_looked(struct lazy_policy *policy, u64 wanted, bool active)
 	struct lazy_stream *stream;
 	u64 asked = policy->asked;
 
+	/* It has woken up since, and found a look promised: that saved a trap. */
+	if (active)
+		lazy_policy_settle(policy, false);
 	/*
 	 * The guest had asked for this, and then for something else: it halts
 	 * between two beats of its tick, which is no end of the rhythm.
@@ -503,15 +507,17 @@ u64 lazy_policy_arm(struct lazy_policy *policy, u64 now, u64 wanted, u64 advance
 /**
  * lazy_policy_asleep - a look found the guest halted, and nothing due
  * @policy: of one vCPU
+ * @now: the guest's TSC
  *
  * A guest asks for its tick, and before it halts for something later, which
  * needs no trap.  If it then sleeps beyond its tick, the look for that is what
  * the trap was saved for; had the host read what is wanted when the guest
  * halted, which is an exit anyway, there would have been neither.
  */
-void lazy_policy_asleep(struct lazy_policy *policy)
+void lazy_policy_asleep(struct lazy_policy *policy, u64 now)
 {
-	policy->idle = lazy_min(policy->idle + 1, LAZY_IDLE_MAX);
+	lazy_policy_settle(policy, true);
+	policy->slept = now;
 }
 
 /**
@@ -524,7 +530,7 @@ void lazy_policy_asleep(struct lazy_policy *policy)
 bool lazy_policy_spares(const struct lazy_policy *policy)
 {
 	return policy->mode == LAZY_POLICY_PREDICT &&
-	       policy->idle >= policy->idle_need;
+	       policy->idle >= LAZY_IDLE_TRUST;
 }
 
 /**
@@ -537,7 +543,7 @@ void lazy_policy_spare(struct lazy_policy *policy, u64 look, u64 wanted)
 {
 	policy->guess = 0;
 	policy->asked = wanted;
-	policy->spared = look;
+	policy->slept = look;
 }
 
 /**
@@ -550,5 +556,7 @@ void lazy_policy_spare(struct lazy_policy *policy, u64 look, u64 wanted)
  */
 void lazy_policy_awake(struct lazy_policy *policy, u64 now)
 {
-	lazy_policy_settle(policy, now, policy->spared + lazy_shortest(policy));
+	if (policy->slept)
+		lazy_policy_settle(policy, now >= policy->slept +
+				   lazy_shortest(policy));
 }

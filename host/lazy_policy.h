@@ -67,10 +67,10 @@ struct lazy_stream {
  * @seen: how many there have been
  * @guess: stream whose beat is armed, counted from 1; 0: none
  * @asked: what is armed because the guest wants it; 0: nothing, or a guess
- * @idle: looks that found the guest halted and nothing due, since sparing one
- *	has cost a trap; saturates
- * @idle_need: from so many on, the next ones are spared
- * @spared: for when the look was that was spared last; 0: that is settled
+ * @idle: confidence that the guest sleeps for longer than its tick, 0 to
+ *	LAZY_IDLE_MAX
+ * @slept: for when the look was that was spared last, or when the last one found
+ *	the guest halted; 0: none, or @idle knows of it
  * @hits: beats that were armed before the guest asked and were wanted
  * @misses: delivered deadlines that belong to no known rhythm
  * @wasted: looks for a beat that nobody wanted
@@ -84,8 +84,7 @@ struct lazy_policy {
 	u32 guess;
 	u64 asked;
 	u32 idle;
-	u32 idle_need;
-	u64 spared;
+	u64 slept;
 	u64 hits;
 	u64 misses;
 	u64 wasted;
@@ -97,7 +96,7 @@ void lazy_policy_delivered(struct lazy_policy *policy, u64 deadline);
 void lazy_policy_wanted(struct lazy_policy *policy, u64 deadline);
 void lazy_policy_looked(struct lazy_policy *policy, u64 wanted, bool active);
 u64 lazy_policy_arm(struct lazy_policy *policy, u64 now, u64 wanted, u64 advance);
-void lazy_policy_asleep(struct lazy_policy *policy);
+void lazy_policy_asleep(struct lazy_policy *policy, u64 now);
 bool lazy_policy_spares(const struct lazy_policy *policy);
 void lazy_policy_spare(struct lazy_policy *policy, u64 look, u64 wanted);
 void lazy_policy_awake(struct lazy_policy *policy, u64 now);

@@ -530,7 +530,7 @@ static enum lazy_verdict lazy_look_rearm(struct kvm_lazy_tscdeadline *lazy,
 
 	lazy_policy_looked(&lazy->policy, wanted, active);
 	if (kvm_vcpu_is_blocking(lazy->vcpu))
-		lazy_policy_asleep(&lazy->policy);
+		lazy_policy_asleep(&lazy->policy, now);
 	lazy_arm(lazy, wanted, now, published && !floor);
 	if (lazy->look) {
 		lazy->stats.rearmed++;

@@ -182,7 +182,7 @@ static void sim_look_rearm(struct sim_vcpu *v, u64 wanted, u64 now, bool active,
 		v->n.streak = v->streak;
 	lazy_policy_looked(&v->policy, wanted, active);
 	if (now < v->halted_until)
-		lazy_policy_asleep(&v->policy);
+		lazy_policy_asleep(&v->policy, now);
 	sim_arm(v, wanted, now, published && !floor);
 	v->n.wasted += counted ? v->policy.wasted - wasted : 0;
 	v->n.rearmed += counted && v->look;

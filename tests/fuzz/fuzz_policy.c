@@ -88,8 +88,6 @@ static void check_policy(const struct lazy_policy *policy)
 
 	assert_that(policy->guess <= LAZY_STREAMS, "guess %u", policy->guess);
 	assert_that(policy->idle <= LAZY_IDLE_MAX, "idle %u", policy->idle);
-	assert_that(policy->idle_need && policy->idle_need <= LAZY_IDLE_MAX,
-		    "idle_need %u", policy->idle_need);
 	for (i = 0; i < LAZY_STREAMS; i++) {
 		assert_that(policy->stream[i].score <= LAZY_SCORE_MAX, "stream %d", i);
 		assert_that(policy->stream[i].backoff <= LAZY_BACKOFF_MAX, "stream %d", i);
@@ -131,7 +129,7 @@ static void fuzz_calls(struct input *in)
 			lazy_policy_delivered(&policy, now += take(in, 2) * 64);
 			break;
 		case 6:
-			lazy_policy_asleep(&policy);
+			lazy_policy_asleep(&policy, take_tsc(in, now));
 			break;
 		case 7:
 			if (lazy_policy_spares(&policy))
@@ -208,7 +206,7 @@ static void look(struct vcpu *v)
 	} else {
 		lazy_policy_looked(&v->policy, wanted, active);
 		if (v->halted)
-			lazy_policy_asleep(&v->policy);
+			lazy_policy_asleep(&v->policy, v->now);
 		arm(v, wanted);
 	}
 }

@@ -391,78 +391,111 @@ static void test_properties(enum lazy_policy_mode mode, const char *name)
 	report(!past && !inexact, what);
 }
 
-/* Looks in vain at a guest that sleeps, until the next one is spared */
-static int looks_until_spared(struct lazy_policy *policy)
+/* One sleep, in which there was a look at 10 ms, or it was spared */
+static void sleep_until(struct lazy_policy *policy, bool spare, u64 now)
+{
+	if (spare)
+		lazy_policy_spare(policy, 10 * MS, 100 * MS);
+	else
+		lazy_policy_asleep(policy, 10 * MS);
+	lazy_policy_awake(policy, now);
+}
+
+/* Sleeps beyond the look, until looks are spared */
+static int sleeps_until_spared(struct lazy_policy *policy)
 {
 	int n;
 
 	for (n = 0; !lazy_policy_spares(policy) && n < 1000; n++)
-		lazy_policy_asleep(policy);
+		sleep_until(policy, false, 10 * MS);
 	return n;
 }
 
-/* A look that was spared pays if the guest sleeps beyond it, else it costs. */
+/* Looks are spared at a guest that sleeps long, however it is found out. */
 static void test_spare(void)
 {
 	struct lazy_policy policy = { 0 };
-	int i, n, last = 0;
-	bool grows = true;
+	int i;
 
 	lazy_policy_init(&policy, LAZY_POLICY_PREDICT, KHZ);
-	report(!lazy_policy_spares(&policy), "spare: no look before one was in vain");
-	report(looks_until_spared(&policy) == 1, "spare: then the next");
-	for (i = 0; i < 100; i++) {
-		lazy_policy_spare(&policy, 10 * MS, 100 * MS);
-		lazy_policy_awake(&policy, 10 * MS);
-	}
+	report(!lazy_policy_spares(&policy), "spare: no look of a guest that is unknown");
+	report(sleeps_until_spared(&policy) == LAZY_IDLE_TRUST, "spare: after some sleeps");
+	for (i = 0; i < 100; i++)
+		sleep_until(&policy, true, 10 * MS);
 	report(lazy_policy_spares(&policy), "spare: goes on while the guest sleeps long");
-	for (i = 0; i < 20; i++) {
-		lazy_policy_spare(&policy, 10 * MS, 100 * MS);
-		lazy_policy_awake(&policy, 10 * MS - 1);
-		n = looks_until_spared(&policy);
-		grows &= n >= last;
-		last = n;
-	}
-	report(grows && last == LAZY_IDLE_MAX,
-	       "spare: twice as seldom, to a bound, when it wakes up before");
-	for (i = 0; i < LAZY_IDLE_MAX; i++) {
-		lazy_policy_spare(&policy, 10 * MS, 100 * MS);
-		lazy_policy_awake(&policy, 11 * MS);
-	}
-	lazy_policy_spare(&policy, 10 * MS, 100 * MS);
-	lazy_policy_awake(&policy, 1);
-	report(looks_until_spared(&policy) == 2, "spare: forgives a guest that sleeps again");
+	sleep_until(&policy, true, 10 * MS - 1);
+	report(lazy_policy_spares(&policy), "spare: one short sleep is forgiven");
+	sleep_until(&policy, true, 10 * MS - 1);
+	report(!lazy_policy_spares(&policy), "spare: two are not");
+	for (i = 0; i < 1000; i++)
+		sleep_until(&policy, i & 1, 10 * MS - 1);
+	report(sleeps_until_spared(&policy) == LAZY_IDLE_TRUST,
+	       "spare: what a busy guest did does not count when it is idle");
+	for (i = 0; i < 1000; i++)
+		sleep_until(&policy, false, 10 * MS - i % 4 / 3);
+	report(!lazy_policy_spares(&policy), "spare: not if one of four sleeps is short");
 	lazy_policy_init(&policy, LAZY_POLICY_EXACT, KHZ);
-	lazy_policy_asleep(&policy);
+	sleeps_until_spared(&policy);
 	report(!lazy_policy_spares(&policy), "spare: never under the exact policy");
 }
 
-/* Does it pay to have spared a look at 10 ms if the guest sleeps until @now? */
-static bool spare_pays(struct lazy_policy policy, u64 now, bool trap)
+static void sleep_trap(struct lazy_policy *policy, u64 now)
 {
-	policy.idle_need = 2;
-	policy.idle = 2;
-	lazy_policy_spare(&policy, 10 * MS, 100 * MS);
-	if (trap)
-		lazy_policy_awake(&policy, now);
-	else
-		lazy_policy_delivered(&policy, now);
-	return lazy_policy_spares(&policy);
+	lazy_policy_awake(policy, now);
 }
 
-/* What a guest that has a tick saves by sleeping is a look in each period. */
-static void test_spare_price(void)
+static void sleep_look(struct lazy_policy *policy, u64 now)
+{
+	lazy_policy_looked(policy, 0, false);
+	lazy_policy_asleep(policy, now);
+}
+
+static void sleep_look_active(struct lazy_policy *policy, u64 now)
+{
+	lazy_policy_looked(policy, 0, true);
+	lazy_policy_asleep(policy, now);
+}
+
+/*
+ * A guest with a tick of 4 ms sleeps; there was a look at 2 s, or it was spared.  Was
+ * that worth it, or would it have been, if this comes next, at @now?
+ */
+static bool sleep_pays(void (*next)(struct lazy_policy *, u64), bool spare, u64 now)
 {
 	struct lazy_policy policy = { 0 };
 	int i;
 
 	lazy_policy_init(&policy, LAZY_POLICY_PREDICT, KHZ);
 	for (i = 0; i < 10; i++)
-		lazy_policy_delivered(&policy, (4 * i - 30) * MS + 1000 * MS);
-	report(!spare_pays(policy, 10 * MS - 1, true), "spare: woken up before, a trap");
-	report(!spare_pays(policy, 14 * MS - 1, true), "spare: one look is not worth a trap");
-	report(spare_pays(policy, 14 * MS, true), "spare: two are");
-	report(spare_pays(policy, 1014 * MS, false), "spare: without a trap, one is");
+		lazy_policy_delivered(&policy, (1000 + 4 * i) * MS);
+	policy.idle = LAZY_IDLE_TRUST - 1;
+	if (spare)
+		lazy_policy_spare(&policy, 2000 * MS, 3000 * MS);
+	else
+		lazy_policy_asleep(&policy, 2000 * MS);
+	next(&policy, now);
+	return lazy_policy_spares(&policy);
+}
+
+/* What a guest that has a tick saves by sleeping is a look in each period. */
+static void test_spare_price(void)
+{
+	report(!sleep_pays(sleep_trap, true, 2000 * MS - 1),
+	       "spare: woken up before, a trap");
+	report(!sleep_pays(sleep_trap, true, 2004 * MS - 1),
+	       "spare: one look is not worth a trap");
+	report(sleep_pays(sleep_trap, true, 2004 * MS), "spare: two are");
+	report(sleep_pays(lazy_policy_delivered, true, 3000 * MS),
+	       "spare: without a trap, one is");
+	report(!sleep_pays(sleep_trap, false, 2004 * MS - 1),
+	       "spare: a look in vain tells the same: a short sleep");
+	report(sleep_pays(sleep_trap, false, 2004 * MS), "spare: and a long one");
+	report(sleep_pays(lazy_policy_delivered, false, 3000 * MS),
+	       "spare: and one without a trap");
+	report(sleep_pays(sleep_look, false, 2004 * MS),
+	       "spare: a second look in vain could have been spared");
+	report(!sleep_pays(sleep_look_active, false, 2004 * MS),
+	       "spare: not if the guest was awake in between");
 }
 
 /*
