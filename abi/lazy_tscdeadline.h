@@ -69,8 +69,12 @@
  *
  * CANCEL: a look that finds pending == 0 disarms and injects nothing, so a
  * guest gives up a deadline that the host has published without a trap.
+ *
+ * COUNT: the host counts what it promises, so a trap tells the promise of a host
+ * that is there from the leftovers of one that is not.
  */
 #define LAZY_TSCDEADLINE_F_CANCEL	(1U << 0)
+#define LAZY_TSCDEADLINE_F_COUNT	(1U << 1)
 
 /**
  * struct lazy_tscdeadline_record - what one vCPU and the host share
@@ -80,6 +84,8 @@
  * @flags: 0, reserved by the RFC.
  * @version: 0, or LAZY_TSCDEADLINE_VERSION of the host.
  * @features: LAZY_TSCDEADLINE_F_* that the host honours.
+ * @count: written by the host alone.  Goes up, and wraps, with each value other
+ *	than 0 that it stores in @armed, before that.
  * @pad: 0.
  *
  * The guest zeroes the record before it enables it.  A host that has more to
@@ -92,7 +98,8 @@ struct lazy_tscdeadline_record {
 	__u32 flags;
 	__u32 version;
 	__u32 features;
-	__u32 pad[9];
+	__u32 count;
+	__u32 pad[8];
 } __attribute__((aligned(LAZY_TSCDEADLINE_ALIGN)));
 
 /**
@@ -141,19 +148,26 @@ static inline int lazy_tscdeadline_cancel_must_trap(__u32 features, __u64 armed,
 
 /**
  * lazy_tscdeadline_is_disproved - has a trap shown that nobody stands for "armed"?
+ * @features: the record's features field
  * @armed: the record's armed field, loaded after the write of the MSR
  * @told: the deadline that was written, and is what the pending field says
+ * @counted: how far the record's count field has gone up since before that write,
+ *	loaded after @armed
  *
- * A host withdraws its promise when the MSR is written, and makes none beyond what
- * is wanted until that has been delivered.  What is left is the word of a host that
- * is not there any more: the guest was migrated without a withdrawal.  (Or @told
- * has been delivered already and @armed is a guess; then the price is one trap.)
+ * A host withdraws its promise when the MSR is written.  What "armed" says after
+ * that it has promised since, or else it is the word of a host that is not there
+ * any more: the guest was migrated without a withdrawal.  One that does not count
+ * makes no promise beyond what is wanted until that has been delivered; if it has
+ * been already, the price is one trap.
  *
  * Return: nonzero if every deadline and every cancel must trap, until after a trap
- * there is a promise for what was told.
+ * this returns 0.
  */
-static inline int lazy_tscdeadline_is_disproved(__u64 armed, __u64 told)
+static inline int lazy_tscdeadline_is_disproved(__u32 features, __u64 armed,
+						__u64 told, __u32 counted)
 {
+	if (features & LAZY_TSCDEADLINE_F_COUNT)
+		return armed && !counted;
 	return armed > told;
 }
 

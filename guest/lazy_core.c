@@ -153,22 +153,26 @@ void lazy_tscdeadline_stop(struct lazy_tscdeadline_cpu *lc)
  * record (migration, loadvm, reset) or has given it up; what it left in "armed"
  * may be anything then.  One that refused may have been replaced by one that does
  * not: ask again from time to time.  Until then, one trap is enough to distrust
- * an "armed" that cannot be this host's.
+ * an "armed" that cannot be this host's: @count is what the record had before it.
  */
-static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc)
+static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc, u32 count)
 {
-	u64 armed = READ_ONCE(lc->record->armed);
+	struct lazy_tscdeadline_record *record = lc->record;
+	u64 armed = READ_ONCE(record->armed);
 	bool refused = lc->refused;
 	u64 now = rdtsc();
 
+	/* Pairs with smp_wmb() in lazy_publish() of the host. */
+	virt_rmb();
+	lc->unheeded = lazy_tscdeadline_is_disproved(READ_ONCE(record->features), armed,
+						     lc->deadline,
+						     READ_ONCE(record->count) - count);
 	lc->promised = armed;
-	if (likely(armed > now && armed <= lc->deadline)) {
+	if (likely(!lc->unheeded && armed > now && armed <= lc->deadline)) {
 		lc->misses = 0;
-		lc->unheeded = false;
 		lc->heal_delay = LAZY_HEAL_MIN;
 		return;
 	}
-	lc->unheeded = lazy_tscdeadline_is_disproved(armed, lc->deadline);
 	if (lc->deadline <= now + lazy_tscdeadline_margin())
 		return;
 	if (++lc->misses < LAZY_MISSES || time_before(jiffies, lc->heal_next))
@@ -203,6 +207,7 @@ static void lazy_tscdeadline_program(struct lazy_tscdeadline_cpu *lc, u64 deadli
 {
 	u64 armed = 0;
 	bool trap = true;
+	u32 count;
 
 	/* Without sharing as well: a host of the RFC may not stop looking. */
 	WRITE_ONCE(lc->record->pending, deadline);
@@ -223,9 +228,10 @@ static void lazy_tscdeadline_program(struct lazy_tscdeadline_cpu *lc, u64 deadli
 		return;
 
 	lc->traps++;
+	count = READ_ONCE(lc->record->count);
 	lazy_tscdeadline_write(lc, deadline);
 	if (likely(lc->sharing) || lc->refused)
-		lazy_tscdeadline_check_host(lc);
+		lazy_tscdeadline_check_host(lc, count);
 }
 
 /**

@@ -168,6 +168,7 @@ struct lazy_stats {
  * @cur: which of @gpc is in use
  * @msr: MSR_KVM_LAZY_TSCDEADLINE; 0: lazy mode is off
  * @published: the host's own copy of what it wrote to the record's armed field
+ * @count: what it wrote to the record's count field; goes on from what was there
  * @look: expiry of the timer is a look; else it is injected
  * @restart: vCPU context re-armed while the hv timer is being cancelled
  * @predict: a deadline was delivered and the next may be armed unasked
@@ -192,6 +193,7 @@ struct kvm_lazy_tscdeadline {
 	int cur;
 	u64 msr;
 	u64 published;
+	u32 count;
 	bool look;
 	bool restart;
 	bool predict;
@@ -423,10 +425,14 @@ static bool lazy_withdraw(struct kvm_lazy_tscdeadline *lazy, u64 *pending)
  */
 static void lazy_publish(struct kvm_lazy_tscdeadline *lazy, u64 deadline)
 {
+	struct lazy_tscdeadline_record *rec = lazy_record(lazy);
 	u64 advance = lazy_advance_cycles(lazy);
 
 	lazy->published = deadline > advance ? deadline - advance : 1;
-	WRITE_ONCE(lazy_record(lazy)->armed, lazy->published);
+	WRITE_ONCE(rec->count, ++lazy->count);
+	/* Pairs with virt_rmb() in lazy_tscdeadline_check_host() of the guest. */
+	smp_wmb();
+	WRITE_ONCE(rec->armed, lazy->published);
 }
 
 /*
@@ -1435,7 +1441,10 @@ static bool lazy_offer(struct kvm_lazy_tscdeadline *lazy)
 		return false;
 	rec = lazy_record(lazy);
 	WRITE_ONCE(rec->armed, 0);
-	WRITE_ONCE(rec->features, LAZY_TSCDEADLINE_F_CANCEL);
+	/* Another host may have counted before this one. */
+	lazy->count = READ_ONCE(rec->count);
+	WRITE_ONCE(rec->features, LAZY_TSCDEADLINE_F_CANCEL |
+		   LAZY_TSCDEADLINE_F_COUNT);
 	WRITE_ONCE(rec->version, LAZY_TSCDEADLINE_VERSION);
 	lazy_record_dirty(lazy);
 	lazy_record_unlock(lazy);

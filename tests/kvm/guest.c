@@ -211,12 +211,22 @@ static int guest_store_pending(struct guest_cpu *c, __u64 deadline, __u64 now)
 	return c->unheeded || lazy_tscdeadline_must_trap(armed, deadline, now);
 }
 
-/* A deadline was written: is what the record says still to be believed? */
-static void guest_check_promise(struct guest_cpu *c, __u64 deadline)
+/* Write a deadline; is what the record says still to be believed after that? */
+static void guest_write_deadline(struct guest_cpu *c, __u64 deadline)
 {
-	if (c->dialect == GUEST_OURS)
-		c->unheeded = lazy_tscdeadline_is_disproved(READ_ONCE(c->record->armed),
-							    deadline);
+	struct lazy_tscdeadline_record *record = c->record;
+	__u32 count = READ_ONCE(record->count);
+	__u64 armed;
+
+	guest_wrmsr(GUEST_MSR_TSC_DEADLINE, deadline);
+	if (c->dialect != GUEST_OURS)
+		return;
+	armed = READ_ONCE(record->armed);
+	/* Pairs with the host's barrier between count and armed. */
+	guest_mb();
+	c->unheeded = lazy_tscdeadline_is_disproved(READ_ONCE(record->features), armed,
+						    deadline,
+						    READ_ONCE(record->count) - count);
 }
 
 /*
@@ -273,10 +283,8 @@ int guest_program(__u64 deadline)
 
 	if (c->dialect != GUEST_PLAIN)
 		trap = guest_store_pending(c, deadline, guest_rdtsc());
-	if (trap) {
-		guest_wrmsr(GUEST_MSR_TSC_DEADLINE, deadline);
-		guest_check_promise(c, deadline);
-	}
+	if (trap)
+		guest_write_deadline(c, deadline);
 	guest_replace(c, deadline);
 	/*
 	 * What the host flushes becomes a plain deadline without a trap, so a

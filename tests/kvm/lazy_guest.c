@@ -146,7 +146,9 @@ void guest_enabled(void)
 	guest_check_eq(record->pending, 0);
 	guest_check_eq(record->flags, 0);
 	guest_check_eq(record->version, LAZY_TSCDEADLINE_VERSION);
-	guest_check_eq(record->features, LAZY_TSCDEADLINE_F_CANCEL);
+	guest_check_eq(record->features, LAZY_TSCDEADLINE_F_CANCEL |
+		       LAZY_TSCDEADLINE_F_COUNT);
+	guest_check_eq(record->count, 0);
 	for (i = 0; i < ARRAY_SIZE(record->pad); i++)
 		guest_check_eq(record->pad[i], 0);
 	guest_disable();
@@ -177,15 +179,18 @@ void guest_trap(void)
 {
 	struct lazy_tscdeadline_record *record = guest_record();
 	__u64 now, deadline, armed, i;
+	__u32 count;
 
 	guest_start();
 	for (i = 0; i < 5; i++) {
 		now = guest_rdtsc();
 		deadline = now + guest_ms(50);
+		count = READ_ONCE(record->count);
 		guest_check2(guest_program(deadline) || i, 0, READ_ONCE(record->armed));
 		armed = READ_ONCE(record->armed);
 		guest_check2(armed && armed <= deadline, armed, deadline);
 		guest_check2(armed > now, armed, now);
+		guest_check2(i || READ_ONCE(record->count) != count, 0, count);
 		guest_check_eq(record->pending, deadline);
 		guest_wait_fired();
 		guest_judge();

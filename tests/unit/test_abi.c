@@ -33,6 +33,7 @@ static const struct golden numbers[] = {
 	NUMBER(LAZY_TSCDEADLINE_MSR_GPA_MASK, 0xffffffffffffffc0),
 	NUMBER(LAZY_TSCDEADLINE_VERSION, 1),
 	NUMBER(LAZY_TSCDEADLINE_F_CANCEL, 1),
+	NUMBER(LAZY_TSCDEADLINE_F_COUNT, 2),
 	NUMBER(sizeof(LAZY_TSCDEADLINE_MSR_GPA_MASK), 8),
 	NUMBER(sizeof(struct lazy_tscdeadline_record), 64),
 	NUMBER(__alignof__(struct lazy_tscdeadline_record), 64),
@@ -46,8 +47,10 @@ static const struct golden numbers[] = {
 	NUMBER(sizeof(record.version), 4),
 	NUMBER(OFFSET(features), 24),
 	NUMBER(sizeof(record.features), 4),
-	NUMBER(OFFSET(pad), 28),
-	NUMBER(sizeof(record.pad), 36),
+	NUMBER(OFFSET(count), 28),
+	NUMBER(sizeof(record.count), 4),
+	NUMBER(OFFSET(pad), 32),
+	NUMBER(sizeof(record.pad), 32),
 };
 
 struct trap_case {
@@ -96,6 +99,7 @@ struct cancel_case {
 };
 
 #define CANCEL	LAZY_TSCDEADLINE_F_CANCEL
+#define COUNT	LAZY_TSCDEADLINE_F_COUNT
 
 static const struct cancel_case cancel_cases[] = {
 	/* name, features, armed, last, now, must trap */
@@ -152,13 +156,15 @@ static void test_bytes(void)
 		0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11,
 		0x24, 0x23, 0x22, 0x21, 0x34, 0x33, 0x32, 0x31,
 		0x44, 0x43, 0x42, 0x41, 0x54, 0x53, 0x52, 0x51,
+		0x64, 0x63, 0x62, 0x61,
 	};
 	record.armed = 0x0102030405060708;
 	record.pending = 0x1112131415161718;
 	record.flags = 0x21222324;
 	record.version = 0x31323334;
 	record.features = 0x41424344;
-	record.pad[0] = 0x51525354;
+	record.count = 0x51525354;
+	record.pad[0] = 0x61626364;
 	report(!memcmp(&record, want, sizeof(want)), "layout", "little endian");
 }
 
@@ -189,14 +195,34 @@ static void test_cancels(void)
 	}
 }
 
-/* What was told is the latest that a live host may promise a look for. */
+/* A host that counts has said what is there if it has counted since. */
 static void test_disproved(void)
 {
-	report(!lazy_tscdeadline_is_disproved(0, 100), "trap", "no promise disproves nothing");
-	report(!lazy_tscdeadline_is_disproved(99, 100), "trap", "nor does a look ahead of time");
-	report(!lazy_tscdeadline_is_disproved(100, 100), "trap", "nor one for what was told");
-	report(lazy_tscdeadline_is_disproved(101, 100), "trap", "one beyond that does");
-	report(lazy_tscdeadline_is_disproved(NEVER, NEVER - 1), "trap", "up to the end");
+	static const struct {
+		const char *name;
+		__u32 features;
+		__u64 armed, told;
+		__u32 counted;
+		int want;
+	} cases[] = {
+		{ "no promise disproves nothing",	 0, 0, 100, 0, 0 },
+		{ "nor does a look ahead of time",	 0, 99, 100, 0, 0 },
+		{ "nor one for what was told",		 0, 100, 100, 0, 0 },
+		{ "one beyond that does",		 0, 101, 100, 0, 1 },
+		{ "up to the end",			 0, NEVER, NEVER - 1, 0, 1 },
+		{ "CANCEL says nothing about it",	 CANCEL, 101, 100, 1, 1 },
+		{ "counted: any look may be one",	 COUNT, 101, 100, 1, 0 },
+		{ "however often",			 COUNT, 101, 100, ~0U, 0 },
+		{ "not counted: none is",		 COUNT, 99, 100, 0, 1 },
+		{ "not counted: nothing is nothing",	 COUNT, 0, 100, 0, 0 },
+	};
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++)
+		report(!!lazy_tscdeadline_is_disproved(cases[i].features,
+						       cases[i].armed, cases[i].told,
+						       cases[i].counted) ==
+		       cases[i].want, "trap", cases[i].name);
 }
 
 /*
