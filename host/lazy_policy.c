@@ -59,14 +59,14 @@
 #define LAZY_BEATS_MAX		4096
 
 /*
- * Does this guest sleep for longer than its tick?  Each sleep tells, whether a look
- * was spared or not: one that is long enough raises the score by 1, any other lowers
- * it, and from LAZY_IDLE_TRUST on looks are spared.  So a guest that works between
- * its halts hardly ever pays for one, and what it did then costs no more than a few
- * looks when it falls idle.
+ * Does this guest sleep for longer than its tick?  A sleep for which it was, or would
+ * have been, worth it to spare a look raises the score by 1, one for which it was not
+ * lowers it, and from LAZY_IDLE_TRUST on looks are spared.  So a guest that works
+ * between its halts hardly ever pays for that, and what it did then costs no more
+ * than a few looks when it falls idle.
  */
 #define LAZY_IDLE_MAX		12
-#define LAZY_IDLE_TRUST		6
+#define LAZY_IDLE_TRUST		4
 #define LAZY_IDLE_LOSS		6
 
 static u64 lazy_us(const struct lazy_policy *policy, u32 us)
@@ -358,6 +358,7 @@ static void lazy_policy_settle(struct lazy_policy *policy, bool worth)
 	else
 		policy->idle -= lazy_min(policy->idle, LAZY_IDLE_LOSS);
 	policy->slept = 0;
+	policy->spared = false;
 }
 
 /**
@@ -379,7 +380,7 @@ void lazy_policy_delivered(struct lazy_policy *policy, u64 deadline)
 	policy->guess = 0;
 	policy->asked = 0;
 	/* Without a trap: any look that was spared is a gain. */
-	lazy_policy_settle(policy, deadline >= policy->slept);
+	lazy_policy_settle(policy, true);
 }
 
 /**
@@ -427,9 +428,6 @@ void lazy_policy_looked(struct lazy_policy *policy, u64 wanted, bool active)
 	struct lazy_stream *stream;
 	u64 asked = policy->asked;
 
-	/* It has woken up since, and found a look promised: that saved a trap. */
-	if (active)
-		lazy_policy_settle(policy, false);
 	/*
 	 * The guest had asked for this, and then for something else: it halts
 	 * between two beats of its tick, which is no end of the rhythm.
@@ -521,6 +519,18 @@ void lazy_policy_asleep(struct lazy_policy *policy, u64 now)
 }
 
 /**
+ * lazy_policy_active - the guest was awake since the last look
+ * @policy: of one vCPU
+ *
+ * For how long it had slept is not known; that it did not trap since is what a
+ * look had been promised for.
+ */
+void lazy_policy_active(struct lazy_policy *policy)
+{
+	lazy_policy_settle(policy, false);
+}
+
+/**
  * lazy_policy_spares - is what the guest wants to be armed when it halts?
  * @policy: of one vCPU
  *
@@ -543,7 +553,13 @@ void lazy_policy_spare(struct lazy_policy *policy, u64 look, u64 wanted)
 {
 	policy->guess = 0;
 	policy->asked = wanted;
+	if (!policy->spared)
+		lazy_policy_settle(policy, false);
+	/* If it is spared again without a trap, the sleep goes on. */
+	if (policy->slept)
+		return;
 	policy->slept = look;
+	policy->spared = look;
 }
 
 /**
@@ -552,11 +568,14 @@ void lazy_policy_spare(struct lazy_policy *policy, u64 look, u64 wanted)
  * @now: the guest's TSC
  *
  * This trap is the price of a look that was spared.  One look is not worth it,
- * the one a period later, which would have come as well, is.
+ * the one a period later, which would have come as well, is.  After a look in
+ * vain it has come anyway, and the look could have been spared.
  */
 void lazy_policy_awake(struct lazy_policy *policy, u64 now)
 {
-	if (policy->slept)
-		lazy_policy_settle(policy, now >= policy->slept +
-				   lazy_shortest(policy));
+	bool worth = true;
+
+	if (policy->spared)
+		worth = now >= policy->slept + lazy_shortest(policy);
+	lazy_policy_settle(policy, worth);
 }

@@ -69,8 +69,9 @@ struct lazy_stream {
  * @asked: what is armed because the guest wants it; 0: nothing, or a guess
  * @idle: confidence that the guest sleeps for longer than its tick, 0 to
  *	LAZY_IDLE_MAX
- * @slept: for when the look was that was spared last, or when the last one found
- *	the guest halted; 0: none, or @idle knows of it
+ * @slept: when the last look found the guest halted, or for when the look was
+ *	that was spared since; 0: none, or @idle knows of it
+ * @spared: which of the two it is
  * @hits: beats that were armed before the guest asked and were wanted
  * @misses: delivered deadlines that belong to no known rhythm
  * @wasted: looks for a beat that nobody wanted
@@ -85,6 +86,7 @@ struct lazy_policy {
 	u64 asked;
 	u32 idle;
 	u64 slept;
+	bool spared;
 	u64 hits;
 	u64 misses;
 	u64 wasted;
@@ -97,6 +99,7 @@ void lazy_policy_wanted(struct lazy_policy *policy, u64 deadline);
 void lazy_policy_looked(struct lazy_policy *policy, u64 wanted, bool active);
 u64 lazy_policy_arm(struct lazy_policy *policy, u64 now, u64 wanted, u64 advance);
 void lazy_policy_asleep(struct lazy_policy *policy, u64 now);
+void lazy_policy_active(struct lazy_policy *policy);
 bool lazy_policy_spares(const struct lazy_policy *policy);
 void lazy_policy_spare(struct lazy_policy *policy, u64 look, u64 wanted);
 void lazy_policy_awake(struct lazy_policy *policy, u64 now);

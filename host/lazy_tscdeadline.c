@@ -175,6 +175,8 @@ struct lazy_stats {
  * @delivered: the deadline that was delivered last: if it still is what pending
  *	says, the guest has not asked for another; 0 after a trap
  * @last_pending: what pending said at the last look
+ * @halts: how often the vCPU has halted
+ * @last_halts: the same at the last look
  * @last_look: guest TSC up to which the bucket has leaked
  * @short_looks: level of the bucket of looks, see LAZY_SHORT_LOOKS
  * @off_reason: why lazy mode ended the last time, enum lazy_off_reason
@@ -199,6 +201,8 @@ struct kvm_lazy_tscdeadline {
 	bool predict;
 	u64 delivered;
 	u64 last_pending;
+	u32 halts;
+	u32 last_halts;
 	u64 last_look;
 	unsigned int short_looks;
 	enum lazy_off_reason off_reason;
@@ -576,6 +580,20 @@ static enum lazy_verdict lazy_look_lost(struct kvm_lazy_tscdeadline *lazy)
 }
 
 /*
+ * Has the guest been awake since the last look?  It has if it wants something else,
+ * or has halted again: what it wanted meanwhile may have come and gone.
+ */
+static bool lazy_was_active(struct kvm_lazy_tscdeadline *lazy, u64 pending)
+{
+	u32 halts = READ_ONCE(lazy->halts);
+	bool active = pending != lazy->last_pending || halts != lazy->last_halts;
+
+	lazy->last_pending = pending;
+	lazy->last_halts = halts;
+	return active;
+}
+
+/*
  * KICK, with the record locked.  If something has expired, the timer's
  * tscdeadline is then what the guest wanted: the entry spin and its tuning take
  * it from there.
@@ -596,14 +614,15 @@ static enum lazy_verdict lazy_look(struct kvm_lazy_tscdeadline *lazy,
 		return LAZY_LOOK_DEFER;
 
 	intact = lazy_withdraw(lazy, &pending);
-	active = pending != lazy->last_pending;
-	lazy->last_pending = pending;
+	active = lazy_was_active(lazy, pending);
 	wanted = lazy_wanted(lazy, pending);
 	if (wanted && !published)
 		wanted = lazy_timer(lazy)->tscdeadline;
 	/* Read after pending: what expires meanwhile must not be armed late. */
 	now = lazy_guest_tsc(lazy);
 
+	if (active)
+		lazy_policy_active(&lazy->policy);
 	if (!intact)
 		verdict = lazy_look_lost(lazy);
 	else if (wanted && wanted <= now + lazy_spin_cycles(lazy))
@@ -1325,6 +1344,7 @@ static void lazy_halt_arm(struct kvm_lazy_tscdeadline *lazy)
 		lazy_look_lost(lazy);
 		return;
 	}
+	lazy_was_active(lazy, pending);
 	wanted = lazy_wanted(lazy, pending);
 	lazy_policy_spare(&lazy->policy, lazy_timer(lazy)->tscdeadline, wanted);
 	if (wanted)
@@ -1352,7 +1372,10 @@ void kvm_lazy_tscdeadline_halt(struct kvm_vcpu *vcpu)
 	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
 	bool restart;
 
-	if (!lazy || !lazy_halt_pays(lazy))
+	if (!lazy)
+		return;
+	WRITE_ONCE(lazy->halts, lazy->halts + 1);
+	if (!lazy_halt_pays(lazy))
 		return;
 	/* This cancels the hrtimer; its callback may have looked before. */
 	if (!lazy_record_lock_quiet(lazy)) {

@@ -88,6 +88,7 @@ static void check_policy(const struct lazy_policy *policy)
 
 	assert_that(policy->guess <= LAZY_STREAMS, "guess %u", policy->guess);
 	assert_that(policy->idle <= LAZY_IDLE_MAX, "idle %u", policy->idle);
+	assert_that(policy->slept || !policy->spared, "spared, and no sleep");
 	for (i = 0; i < LAZY_STREAMS; i++) {
 		assert_that(policy->stream[i].score <= LAZY_SCORE_MAX, "stream %d", i);
 		assert_that(policy->stream[i].backoff <= LAZY_BACKOFF_MAX, "stream %d", i);
@@ -104,7 +105,7 @@ static void fuzz_calls(struct input *in)
 	lazy_policy_init(&policy, take(in, 1) & 1 ? LAZY_POLICY_PREDICT :
 			 LAZY_POLICY_EXACT, take_khz(in));
 	for (i = 0; i < MAX_STEPS && in->left; i++) {
-		switch (take(in, 1) % 9) {
+		switch (take(in, 1) % 10) {
 		case 0:
 			now = take_tsc(in, now);
 			break;
@@ -138,6 +139,9 @@ static void fuzz_calls(struct input *in)
 		case 8:
 			lazy_policy_awake(&policy, take_tsc(in, now));
 			break;
+		case 9:
+			lazy_policy_active(&policy);
+			break;
 		}
 		check_policy(&policy);
 	}
@@ -155,6 +159,7 @@ struct vcpu {
 	u64 timer;		/* what the host has armed; 0: nothing */
 	u64 wanted;		/* what the guest waits for; 0: nothing */
 	u64 delivered, last_pending;
+	u32 halts, last_halts;
 	bool halted;
 };
 
@@ -188,12 +193,22 @@ static void check_armed(const struct vcpu *v)
 		assert_that(fires(v) <= v->published, "published later than the look");
 }
 
+static bool was_active(struct vcpu *v)
+{
+	bool active = v->pending != v->last_pending || v->halts != v->last_halts;
+
+	v->last_pending = v->pending;
+	v->last_halts = v->halts;
+	return active;
+}
+
 static void look(struct vcpu *v)
 {
 	u64 pending = v->pending, wanted = pending == v->delivered ? 0 : pending;
-	bool active = pending != v->last_pending;
+	bool active = was_active(v);
 
-	v->last_pending = pending;
+	if (active)
+		lazy_policy_active(&v->policy);
 	v->published = 0;
 	v->timer = 0;
 	if (wanted && wanted <= v->now + v->advance) {
@@ -217,9 +232,11 @@ static void halt(struct vcpu *v)
 	u64 wanted = v->pending == v->delivered ? 0 : v->pending;
 
 	v->halted = true;
+	v->halts++;
 	if (!v->published || !lazy_policy_spares(&v->policy) ||
 	    (wanted && wanted <= v->timer))
 		return;
+	was_active(v);
 	lazy_policy_spare(&v->policy, v->timer, wanted);
 	v->timer = wanted;
 	v->published = wanted ? fires(v) : 0;

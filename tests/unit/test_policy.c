@@ -415,11 +415,12 @@ static int sleeps_until_spared(struct lazy_policy *policy)
 static void test_spare(void)
 {
 	struct lazy_policy policy = { 0 };
+	bool spared = false;
 	int i;
 
 	lazy_policy_init(&policy, LAZY_POLICY_PREDICT, KHZ);
 	report(!lazy_policy_spares(&policy), "spare: no look of a guest that is unknown");
-	report(sleeps_until_spared(&policy) == LAZY_IDLE_TRUST, "spare: after some sleeps");
+	report(sleeps_until_spared(&policy) == 4, "spare: after some sleeps");
 	for (i = 0; i < 100; i++)
 		sleep_until(&policy, true, 10 * MS);
 	report(lazy_policy_spares(&policy), "spare: goes on while the guest sleeps long");
@@ -427,13 +428,21 @@ static void test_spare(void)
 	report(lazy_policy_spares(&policy), "spare: one short sleep is forgiven");
 	sleep_until(&policy, true, 10 * MS - 1);
 	report(!lazy_policy_spares(&policy), "spare: two are not");
-	for (i = 0; i < 1000; i++)
+	for (i = 0; i < 1000; i++) {
 		sleep_until(&policy, i & 1, 10 * MS - 1);
-	report(sleeps_until_spared(&policy) == LAZY_IDLE_TRUST,
+		lazy_policy_active(&policy);
+	}
+	report(sleeps_until_spared(&policy) <= 5,
 	       "spare: what a busy guest did does not count when it is idle");
-	for (i = 0; i < 1000; i++)
-		sleep_until(&policy, false, 10 * MS - i % 4 / 3);
-	report(!lazy_policy_spares(&policy), "spare: not if one of four sleeps is short");
+	for (i = 0; i < 1000; i++) {
+		sleep_until(&policy, true, 10 * MS - (i % 4 == 0));
+		spared |= i > 8 && lazy_policy_spares(&policy);
+	}
+	report(!spared, "spare: not if one of four sleeps is short");
+	sleeps_until_spared(&policy);
+	lazy_policy_asleep(&policy, 10 * MS);
+	lazy_policy_init(&policy, LAZY_POLICY_PREDICT, KHZ);
+	report(!lazy_policy_spares(&policy) && !policy.slept, "spare: forgotten with the rest");
 	lazy_policy_init(&policy, LAZY_POLICY_EXACT, KHZ);
 	sleeps_until_spared(&policy);
 	report(!lazy_policy_spares(&policy), "spare: never under the exact policy");
@@ -452,15 +461,23 @@ static void sleep_look(struct lazy_policy *policy, u64 now)
 
 static void sleep_look_active(struct lazy_policy *policy, u64 now)
 {
+	lazy_policy_active(policy);
 	lazy_policy_looked(policy, 0, true);
 	lazy_policy_asleep(policy, now);
 }
 
+/* Woken up and asleep again without a trap, and only then one */
+static void sleep_again(struct lazy_policy *policy, u64 now)
+{
+	lazy_policy_spare(policy, now - 1, 3000 * MS);
+	lazy_policy_awake(policy, now);
+}
+
 /*
- * A guest with a tick of 4 ms sleeps; there was a look at 2 s, or it was spared.  Was
- * that worth it, or would it have been, if this comes next, at @now?
+ * A guest with a tick of 4 ms sleeps; there was a look at 2 s, or it was spared.  By
+ * how much does it go up that the host trusts its sleep if this comes next, at @now?
  */
-static bool sleep_pays(void (*next)(struct lazy_policy *, u64), bool spare, u64 now)
+static int sleep_says(void (*next)(struct lazy_policy *, u64), bool spare, u64 now)
 {
 	struct lazy_policy policy = { 0 };
 	int i;
@@ -468,33 +485,39 @@ static bool sleep_pays(void (*next)(struct lazy_policy *, u64), bool spare, u64 
 	lazy_policy_init(&policy, LAZY_POLICY_PREDICT, KHZ);
 	for (i = 0; i < 10; i++)
 		lazy_policy_delivered(&policy, (1000 + 4 * i) * MS);
-	policy.idle = LAZY_IDLE_TRUST - 1;
+	/* A shorter rhythm that nobody trusts */
+	policy.stream[1].period = MS;
+	policy.stream[1].score = 1;
+	policy.idle = 6;
 	if (spare)
 		lazy_policy_spare(&policy, 2000 * MS, 3000 * MS);
 	else
 		lazy_policy_asleep(&policy, 2000 * MS);
 	next(&policy, now);
-	return lazy_policy_spares(&policy);
+	return (int)policy.idle - 6;
 }
 
 /* What a guest that has a tick saves by sleeping is a look in each period. */
 static void test_spare_price(void)
 {
-	report(!sleep_pays(sleep_trap, true, 2000 * MS - 1),
+	report(sleep_says(sleep_trap, true, 2000 * MS - 1) == -6,
 	       "spare: woken up before, a trap");
-	report(!sleep_pays(sleep_trap, true, 2004 * MS - 1),
+	report(sleep_says(sleep_trap, true, 2004 * MS - 1) == -6,
 	       "spare: one look is not worth a trap");
-	report(sleep_pays(sleep_trap, true, 2004 * MS), "spare: two are");
-	report(sleep_pays(lazy_policy_delivered, true, 3000 * MS),
+	report(sleep_says(sleep_trap, true, 2004 * MS) == 1, "spare: two are");
+	report(sleep_says(lazy_policy_delivered, true, 3000 * MS) == 1,
 	       "spare: without a trap, one is");
-	report(!sleep_pays(sleep_trap, false, 2004 * MS - 1),
-	       "spare: a look in vain tells the same: a short sleep");
-	report(sleep_pays(sleep_trap, false, 2004 * MS), "spare: and a long one");
-	report(sleep_pays(lazy_policy_delivered, false, 3000 * MS),
-	       "spare: and one without a trap");
-	report(sleep_pays(sleep_look, false, 2004 * MS),
-	       "spare: a second look in vain could have been spared");
-	report(!sleep_pays(sleep_look_active, false, 2004 * MS),
+	report(sleep_says(sleep_again, true, 2004 * MS) == 1,
+	       "spare: without a trap, a sleep that was disturbed goes on");
+	report(sleep_says(sleep_trap, false, 2001 * MS) == 1,
+	       "spare: the trap came although there was a look");
+	report(sleep_says(sleep_again, false, 2001 * MS) == -6,
+	       "spare: not if the look has saved one");
+	report(sleep_says(lazy_policy_delivered, false, 3000 * MS) == 1,
+	       "spare: a look in vain before what was wanted");
+	report(sleep_says(sleep_look, false, 2004 * MS) == 1,
+	       "spare: the first of two looks in vain");
+	report(sleep_says(sleep_look_active, false, 2004 * MS) == -6,
 	       "spare: not if the guest was awake in between");
 }
 

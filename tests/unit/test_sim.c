@@ -102,6 +102,8 @@ static const struct {
 	{ "cyclic200",	40,	1200 },
 	{ "tcp_rr",	1,	2500 },
 	{ "wakeups",	10,	2500 },
+	{ "works",	150,	1050 },
+	{ "no_wheel",	5,	3100 },
 	{ "idle",	1000,	1100 },
 	{ "fleet",	5,	1500 },
 };
