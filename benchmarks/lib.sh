@@ -66,7 +66,7 @@ bench_session()
 	shift 2
 	[ "${LAB:-}" != vmx ] || host=(tests/vmx/boot --file "$1" ${VMX_ISO:+--iso "$VMX_ISO"})
 	"$LAB_TOP/${host[0]}" "${host[@]:1}" --timeout "$timeout" --out "$dir" \
-		--run "BENCH_TRACE=${BENCH_TRACE:-} $BENCH/l1-session $*"
+		--run "BENCH_TRACE=${BENCH_TRACE:-} $BENCH/l1-session $*" || return
 	bench_complaints "$dir"
 }
 
