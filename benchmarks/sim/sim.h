@@ -67,8 +67,11 @@ struct sim_peak {
  * @count_to: nor from then on
  * @advance: how long before a deadline the host's timer is to fire, in ticks
  * @lateness: how much later than that it does
+ * @delay: from a look to the interrupt it leads to
  * @floor_slot: what the bucket of short looks leaks one of
  * @waiting: the guest's deadline; 0: delivered, or none
+ * @crossing: an interrupt may cross with a write: the one of the deadline that it
+ *	replaces, or the second one of what was delivered meanwhile
  * @pending: of the record
  * @published: the record's "armed"
  * @deadline: what the host's timer is armed for; 0: it is not
@@ -90,8 +93,9 @@ struct sim_vcpu {
 	struct sim_peak *peak;
 	u64 phase;
 	u64 count_from, count_to;
-	u64 advance, lateness, floor_slot;
+	u64 advance, lateness, delay, floor_slot;
 	u64 waiting;
+	bool crossing;
 	u64 pending, published;
 	u64 deadline, armed_at;
 	bool look;
@@ -105,6 +109,8 @@ struct sim_vcpu {
 void sim_vcpu_init(struct sim_vcpu *v, enum sim_mode mode, u32 khz, u64 advance);
 u64 sim_vcpu_fires(const struct sim_vcpu *v);
 bool sim_vcpu_fire(struct sim_vcpu *v, u64 *now);
+bool sim_vcpu_want(struct sim_vcpu *v, u64 now, u64 deadline);
+void sim_vcpu_write(struct sim_vcpu *v, u64 now, u64 deadline);
 void sim_vcpu_program(struct sim_vcpu *v, u64 now, u64 deadline);
 void sim_vcpu_halt(struct sim_vcpu *v, u64 now, u64 until);
 void sim_counts_add(struct sim_counts *sum, const struct sim_counts *n);
@@ -154,10 +160,11 @@ void sim_rhythm_run(struct sim_vcpu *v, const struct sim_rhythm *rhythm,
  * struct sim_want - a line of a trace
  * @at: when the guest wanted something
  * @deadline: what; 0: nothing any more
+ * @trap: how long it took to the host if that was a write; 0: it was none
  * @lates: how often the host's timer fired before the next line
  */
 struct sim_want {
-	u64 at, deadline;
+	u64 at, deadline, trap;
 	u32 lates;
 };
 
@@ -168,6 +175,15 @@ struct sim_want {
  */
 struct sim_halt {
 	u64 at, until;
+};
+
+/**
+ * struct sim_late - an expiry of the host's timer
+ * @late: how late it was
+ * @delay: how long after that the interrupt came that it led to; 0: at once, or none
+ */
+struct sim_late {
+	u64 late, delay;
 };
 
 #define SIM_TRACE_VCPUS	8
@@ -189,7 +205,7 @@ struct sim_trace_vcpu {
 	u32 count;
 	struct sim_halt *halt;
 	u32 halts;
-	u64 *late;
+	struct sim_late *late;
 	u32 lates;
 	u64 at;
 };

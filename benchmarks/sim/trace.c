@@ -65,14 +65,23 @@ static void *sim_trace_grow(void *array, u32 count, size_t size)
 	return count % 1024 ? array : realloc(array, (count + 1024) * size);
 }
 
-static bool sim_trace_late(struct sim_trace_vcpu *vcpu, u64 late)
+/* "LATENESS" or "LATENESS+DELAY"; a lateness below 0 is none. */
+static bool sim_trace_late(struct sim_trace_vcpu *vcpu, const char *word)
 {
-	u64 *array = sim_trace_grow(vcpu->late, vcpu->lates, sizeof(*array));
+	struct sim_late *array = sim_trace_grow(vcpu->late, vcpu->lates, sizeof(*array));
+	long long late, delay = 0;
+	char *end;
 
 	if (!array)
 		return false;
 	vcpu->late = array;
-	vcpu->late[vcpu->lates++] = late;
+	late = strtoll(word, &end, 10);
+	if (*end == '+')
+		delay = strtoll(end + 1, &end, 10);
+	if (*end)
+		return false;
+	array[vcpu->lates].late = late > 0 ? late : 0;
+	array[vcpu->lates++].delay = delay > 0 ? delay : 0;
 	return true;
 }
 
@@ -86,7 +95,7 @@ static struct sim_want *sim_trace_append(struct sim_trace_vcpu *vcpu)
 	return &vcpu->wants[vcpu->count++];
 }
 
-/* "TICKS-SINCE-THE-LAST TICKS-AHEAD [LATENESS]...", "-" for a cancel */
+/* "TICKS-SINCE-THE-LAST TICKS-AHEAD[:TRAP] [LATENESS]...", "-" for a cancel */
 static bool sim_trace_want(struct sim_trace_vcpu *vcpu, char *line)
 {
 	char *word = strtok(line, "\n "), *ahead = strtok(NULL, "\n "), *end = NULL;
@@ -99,16 +108,15 @@ static bool sim_trace_want(struct sim_trace_vcpu *vcpu, char *line)
 		return false;
 	vcpu->at = want->at;
 	want->deadline = 0;
-	if (strcmp(ahead, "-"))
+	end = ahead + 1;
+	if (strncmp(ahead, "-:", 2) && strcmp(ahead, "-"))
 		want->deadline = want->at + strtoll(ahead, &end, 10);
+	want->trap = *end == ':' ? strtoull(end + 1, &end, 10) : 0;
 	if (*end)
 		return false;
-	for (want->lates = 0; (word = strtok(NULL, "\n ")); want->lates++) {
-		long long late = strtoll(word, &end, 10);
-
-		if (*end || !sim_trace_late(vcpu, late > 0 ? late : 0))
+	for (want->lates = 0; (word = strtok(NULL, "\n ")); want->lates++)
+		if (!sim_trace_late(vcpu, word))
 			return false;
-	}
 	return true;
 }
 
@@ -199,17 +207,20 @@ void sim_trace_free(struct sim_trace *trace)
 }
 
 /* The host's timer as late as it was in the lab; what is unknown is as before */
-static void sim_trace_lateness(struct sim_vcpu *v, const u64 **late, u32 *lates)
+static void sim_trace_lateness(struct sim_vcpu *v, const struct sim_late **late, u32 *lates)
 {
 	if (!*lates)
 		return;
-	v->lateness = *(*late)++;
+	v->lateness = (*late)->late;
+	v->delay = (*late)->delay;
+	(*late)++;
 	(*lates)--;
 }
 
-/* Until the guest wants something again: it may halt, the timer may fire. */
+/* What happens until then: it may halt, the timer may fire. */
 static void sim_trace_until(struct sim_vcpu *v, const struct sim_trace_vcpu *from,
-			    u32 *halt, u64 until, const u64 *late, u32 lates)
+			    u32 *halt, u64 until, const struct sim_late **late,
+			    u32 *lates)
 {
 	for (;;) {
 		const struct sim_halt *next = &from->halt[*halt];
@@ -223,10 +234,21 @@ static void sim_trace_until(struct sim_vcpu *v, const struct sim_trace_vcpu *fro
 			++*halt;
 			continue;
 		}
-		/* Known before what is armed next is due */
-		sim_trace_lateness(v, &late, &lates);
 		sim_vcpu_fire(v, &fires);
+		sim_trace_lateness(v, late, lates);
 	}
+}
+
+/* The guest wants something; a write takes its time, in which the timer may fire. */
+static void sim_trace_program(struct sim_vcpu *v, const struct sim_trace_vcpu *from,
+			      const struct sim_want *want, u32 *halt,
+			      const struct sim_late **late, u32 *lates)
+{
+	if (!sim_vcpu_want(v, want->at, want->deadline))
+		return;
+	if (want->trap)
+		sim_trace_until(v, from, halt, want->at + want->trap, late, lates);
+	sim_vcpu_write(v, want->at + want->trap, want->deadline);
 }
 
 /**
@@ -238,7 +260,7 @@ static void sim_trace_until(struct sim_vcpu *v, const struct sim_trace_vcpu *fro
 void sim_trace_run(struct sim_vcpu *v, const struct sim_trace *trace, int vcpu)
 {
 	const struct sim_trace_vcpu *from = &trace->vcpu[vcpu];
-	const u64 *late = from->late, *next = late;
+	const struct sim_late *late = from->late, *next = late;
 	u32 i, lates, halt = 0;
 	u64 until;
 
@@ -251,8 +273,8 @@ void sim_trace_run(struct sim_vcpu *v, const struct sim_trace *trace, int vcpu)
 		lates = want->lates;
 		next += lates;
 		sim_trace_lateness(v, &late, &lates);
-		sim_vcpu_program(v, want->at, want->deadline);
+		sim_trace_program(v, from, want, &halt, &late, &lates);
 		until = i + 1 < from->count ? want[1].at : trace->count_to;
-		sim_trace_until(v, from, &halt, until, late, lates);
+		sim_trace_until(v, from, &halt, until, &late, &lates);
 	}
 }

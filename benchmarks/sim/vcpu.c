@@ -194,7 +194,7 @@ static void sim_deliver(struct sim_vcpu *v, u64 deadline, u64 *now)
 {
 	if (*now < deadline)
 		*now = deadline;
-	v->n.early += !v->waiting || *now < v->waiting;
+	v->n.early += !v->crossing && (!v->waiting || *now < v->waiting);
 	v->n.expired += sim_counted(v, *now);
 	v->waiting = 0;
 	v->deadline = 0;
@@ -210,8 +210,9 @@ static void sim_look_expired(struct sim_vcpu *v, u64 deadline, u64 *now,
 	v->delivered = deadline;
 	lazy_policy_delivered(&v->policy, deadline);
 	sim_deliver(v, deadline, now);
+	/* The next beat is armed when that has been injected. */
 	if (published)
-		sim_arm(v, 0, *now, true);
+		sim_arm(v, 0, *now + v->delay, true);
 }
 
 static u64 sim_wanted(const struct sim_vcpu *v)
@@ -270,23 +271,6 @@ bool sim_vcpu_fire(struct sim_vcpu *v, u64 *now)
 	return interrupt;
 }
 
-/* UPDATE */
-static void sim_write(struct sim_vcpu *v, u64 now, u64 deadline)
-{
-	v->n.writes += sim_counted(v, now);
-	sim_note(v, now);
-	v->look = false;
-	v->published = 0;
-	v->delivered = 0;
-	v->deadline = deadline;
-	v->armed_at = now;
-	if (deadline && v->mode != SIM_OFF) {
-		lazy_policy_awake(&v->policy, now);
-		lazy_policy_wanted(&v->policy, deadline);
-		sim_arm(v, deadline, now, true);
-	}
-}
-
 static bool sim_must_trap(const struct sim_vcpu *v, u64 now, u64 deadline,
 			  u64 last)
 {
@@ -299,13 +283,16 @@ static bool sim_must_trap(const struct sim_vcpu *v, u64 now, u64 deadline,
 }
 
 /**
- * sim_vcpu_program - the guest programs its timer
+ * sim_vcpu_want - the guest tells the record what it wants
  * @v: the vCPU
  * @now: the time
- * @deadline: what it wants; 0: nothing any more
+ * @deadline: what; 0: nothing any more
+ *
+ * Return: does it have to write that?
  */
-void sim_vcpu_program(struct sim_vcpu *v, u64 now, u64 deadline)
+bool sim_vcpu_want(struct sim_vcpu *v, u64 now, u64 deadline)
 {
+	bool waiting = v->waiting, trap;
 	u64 last = v->pending;
 
 	v->n.wants += sim_counted(v, now);
@@ -313,9 +300,49 @@ void sim_vcpu_program(struct sim_vcpu *v, u64 now, u64 deadline)
 	v->halted_until = 0;
 	v->pending = deadline;
 	v->waiting = deadline;
-	if (sim_must_trap(v, now, deadline, last))
-		sim_write(v, now, deadline);
+	trap = sim_must_trap(v, now, deadline, last);
+	/* Until it is written, a plain one that it replaces may come. */
+	v->crossing = trap && waiting;
+	if (!trap)
+		sim_check(v, now);
+	return trap;
+}
+
+/**
+ * sim_vcpu_write - UPDATE: the write has come to the host
+ * @v: the vCPU
+ * @now: the time
+ * @deadline: what was written
+ */
+void sim_vcpu_write(struct sim_vcpu *v, u64 now, u64 deadline)
+{
+	v->n.writes += sim_counted(v, now);
+	sim_note(v, now);
+	/* A look on the way has delivered it: the same interrupt, once more */
+	v->crossing = deadline && !v->waiting;
+	v->look = false;
+	v->published = 0;
+	v->delivered = 0;
+	v->deadline = deadline;
+	v->armed_at = now;
+	if (deadline && v->mode != SIM_OFF) {
+		lazy_policy_awake(&v->policy, now);
+		lazy_policy_wanted(&v->policy, deadline);
+		sim_arm(v, deadline, now, true);
+	}
 	sim_check(v, now);
+}
+
+/**
+ * sim_vcpu_program - the guest programs its timer, which takes no time
+ * @v: the vCPU
+ * @now: the time
+ * @deadline: what it wants; 0: nothing any more
+ */
+void sim_vcpu_program(struct sim_vcpu *v, u64 now, u64 deadline)
+{
+	if (sim_vcpu_want(v, now, deadline))
+		sim_vcpu_write(v, now, deadline);
 }
 
 static bool sim_halt_pays(const struct sim_vcpu *v, u64 wanted)
