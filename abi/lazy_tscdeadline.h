@@ -153,21 +153,23 @@ static inline int lazy_tscdeadline_cancel_must_trap(__u32 features, __u64 armed,
  * @told: the deadline that was written, and is what the pending field says
  * @counted: how far the record's count field has gone up since before that write,
  *	loaded after @armed
+ * @now: the guest's TSC, read after @armed was loaded
  *
  * A host withdraws its promise when the MSR is written.  What "armed" says after
- * that it has promised since, or else it is the word of a host that is not there
- * any more: the guest was migrated without a withdrawal.  One that does not count
- * makes no promise beyond what is wanted until that has been delivered; if it has
- * been already, the price is one trap.
+ * that it has promised since, and nothing beyond what is wanted until that has been
+ * delivered; or else it is the word of a host that is not there any more: the guest
+ * was migrated without a withdrawal.  A host that does not count makes no promise
+ * beyond what is wanted in a trap; if it does, the price is one trap.
  *
  * Return: nonzero if every deadline and every cancel must trap, until after a trap
  * this returns 0.
  */
 static inline int lazy_tscdeadline_is_disproved(__u32 features, __u64 armed,
-						__u64 told, __u32 counted)
+						__u64 told, __u32 counted,
+						__u64 now)
 {
 	if (features & LAZY_TSCDEADLINE_F_COUNT)
-		return armed && !counted;
+		return armed && (!counted || (armed > told && told > now));
 	return armed > told;
 }
 

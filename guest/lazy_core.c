@@ -166,8 +166,8 @@ static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc, u32 cou
 	virt_rmb();
 	lc->unheeded = lazy_tscdeadline_is_disproved(READ_ONCE(record->features), armed,
 						     lc->deadline,
-						     READ_ONCE(record->count) - count);
-	lc->promised = armed;
+						     READ_ONCE(record->count) - count, now);
+	lc->promised = lc->unheeded ? 0 : armed;
 	if (likely(!lc->unheeded && armed > now && armed <= lc->deadline)) {
 		lc->misses = 0;
 		lc->heal_delay = LAZY_HEAL_MIN;

@@ -523,11 +523,12 @@ void lazy_policy_asleep(struct lazy_policy *policy, u64 now)
  * @policy: of one vCPU
  *
  * For how long it had slept is not known; that it did not trap since is what a
- * look had been promised for.
+ * look in vain had been promised for.  One that was spared has cost nothing yet.
  */
 void lazy_policy_active(struct lazy_policy *policy)
 {
-	lazy_policy_settle(policy, false);
+	if (!policy->spared)
+		lazy_policy_settle(policy, false);
 }
 
 /**
@@ -553,9 +554,7 @@ void lazy_policy_spare(struct lazy_policy *policy, u64 look, u64 wanted)
 {
 	policy->guess = 0;
 	policy->asked = wanted;
-	if (!policy->spared)
-		lazy_policy_settle(policy, false);
-	/* If it is spared again without a trap, the sleep goes on. */
+	/* If another is spared without a trap, the sleep goes on. */
 	if (policy->slept)
 		return;
 	policy->slept = look;

@@ -17,10 +17,11 @@
  * UPDATE (the guest wrote the MSR), KICK (the timer expired; a "look" below) and
  * CLEAR (what is published is withdrawn: flush, cancel, reset).
  *
- * Guest memory is hostile.  Nothing but "pending" is ever taken from it, and
- * "armed" is compared with the host's own copy only in order not to write to
- * memory that is no longer a record.  Whatever goes wrong ends in the plain
- * state, with the timer armed no later than the guest may want it.
+ * Guest memory is hostile.  Nothing but "pending" is ever taken from it; "count"
+ * is increased, whatever it is, and "armed" is compared with the host's own copy
+ * only in order not to write to memory that is no longer a record.  Whatever goes
+ * wrong ends in the plain state, with the timer armed no later than the guest may
+ * want it.
  *
  * Locking: gpc->lock (read), then lazy->lock.  The hrtimer callback, in hard
  * irq context, only tries to take the former; where that fails, or where the
@@ -168,15 +169,13 @@ struct lazy_stats {
  * @cur: which of @gpc is in use
  * @msr: MSR_KVM_LAZY_TSCDEADLINE; 0: lazy mode is off
  * @published: the host's own copy of what it wrote to the record's armed field
- * @count: what it wrote to the record's count field; goes on from what was there
  * @look: expiry of the timer is a look; else it is injected
  * @restart: vCPU context re-armed while the hv timer is being cancelled
  * @predict: a deadline was delivered and the next may be armed unasked
  * @delivered: the deadline that was delivered last: if it still is what pending
  *	says, the guest has not asked for another; 0 after a trap
  * @last_pending: what pending said at the last look
- * @halts: how often the vCPU has halted
- * @last_halts: the same at the last look
+ * @last_halts: how often the vCPU had halted by then
  * @last_look: guest TSC up to which the bucket has leaked
  * @short_looks: level of the bucket of looks, see LAZY_SHORT_LOOKS
  * @off_reason: why lazy mode ended the last time, enum lazy_off_reason
@@ -195,14 +194,12 @@ struct kvm_lazy_tscdeadline {
 	int cur;
 	u64 msr;
 	u64 published;
-	u32 count;
 	bool look;
 	bool restart;
 	bool predict;
 	u64 delivered;
 	u64 last_pending;
-	u32 halts;
-	u32 last_halts;
+	u64 last_halts;
 	u64 last_look;
 	unsigned int short_looks;
 	enum lazy_off_reason off_reason;
@@ -433,7 +430,8 @@ static void lazy_publish(struct kvm_lazy_tscdeadline *lazy, u64 deadline)
 	u64 advance = lazy_advance_cycles(lazy);
 
 	lazy->published = deadline > advance ? deadline - advance : 1;
-	WRITE_ONCE(rec->count, ++lazy->count);
+	/* Whatever it was: what matters is that it changes. */
+	WRITE_ONCE(rec->count, READ_ONCE(rec->count) + 1);
 	/* Pairs with virt_rmb() in lazy_tscdeadline_check_host() of the guest. */
 	smp_wmb();
 	WRITE_ONCE(rec->armed, lazy->published);
@@ -585,7 +583,8 @@ static enum lazy_verdict lazy_look_lost(struct kvm_lazy_tscdeadline *lazy)
  */
 static bool lazy_was_active(struct kvm_lazy_tscdeadline *lazy, u64 pending)
 {
-	u32 halts = READ_ONCE(lazy->halts);
+	/* Not each time that it blocks: it also does after a signal.  A hint. */
+	u64 halts = data_race(lazy->vcpu->stat.halt_exits);
 	bool active = pending != lazy->last_pending || halts != lazy->last_halts;
 
 	lazy->last_pending = pending;
@@ -606,7 +605,7 @@ static enum lazy_verdict lazy_look(struct kvm_lazy_tscdeadline *lazy,
 {
 	u64 published = lazy->published, pending = 0, wanted, now;
 	enum lazy_verdict verdict;
-	bool intact, active;
+	bool intact, active = false;
 
 	if (!lazy->look)
 		return LAZY_LOOK_PLAIN;
@@ -614,7 +613,8 @@ static enum lazy_verdict lazy_look(struct kvm_lazy_tscdeadline *lazy,
 		return LAZY_LOOK_DEFER;
 
 	intact = lazy_withdraw(lazy, &pending);
-	active = lazy_was_active(lazy, pending);
+	if (intact)
+		active = lazy_was_active(lazy, pending);
 	wanted = lazy_wanted(lazy, pending);
 	if (wanted && !published)
 		wanted = lazy_timer(lazy)->tscdeadline;
@@ -1344,7 +1344,8 @@ static void lazy_halt_arm(struct kvm_lazy_tscdeadline *lazy)
 		lazy_look_lost(lazy);
 		return;
 	}
-	lazy_was_active(lazy, pending);
+	if (lazy_was_active(lazy, pending))
+		lazy_policy_active(&lazy->policy);
 	wanted = lazy_wanted(lazy, pending);
 	lazy_policy_spare(&lazy->policy, lazy_timer(lazy)->tscdeadline, wanted);
 	if (wanted)
@@ -1372,10 +1373,7 @@ void kvm_lazy_tscdeadline_halt(struct kvm_vcpu *vcpu)
 	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
 	bool restart;
 
-	if (!lazy)
-		return;
-	WRITE_ONCE(lazy->halts, lazy->halts + 1);
-	if (!lazy_halt_pays(lazy))
+	if (!lazy || !lazy_halt_pays(lazy))
 		return;
 	/* This cancels the hrtimer; its callback may have looked before. */
 	if (!lazy_record_lock_quiet(lazy)) {
@@ -1464,8 +1462,6 @@ static bool lazy_offer(struct kvm_lazy_tscdeadline *lazy)
 		return false;
 	rec = lazy_record(lazy);
 	WRITE_ONCE(rec->armed, 0);
-	/* Another host may have counted before this one. */
-	lazy->count = READ_ONCE(rec->count);
 	WRITE_ONCE(rec->features, LAZY_TSCDEADLINE_F_CANCEL |
 		   LAZY_TSCDEADLINE_F_COUNT);
 	WRITE_ONCE(rec->version, LAZY_TSCDEADLINE_VERSION);

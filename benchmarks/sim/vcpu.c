@@ -365,7 +365,8 @@ void sim_vcpu_halt(struct sim_vcpu *v, u64 now, u64 until)
 	v->halts++;
 	if (!sim_halt_pays(v, wanted))
 		return;
-	sim_was_active(v);
+	if (sim_was_active(v))
+		lazy_policy_active(&v->policy);
 	lazy_policy_spare(&v->policy, v->deadline, wanted);
 	v->published = 0;
 	if (wanted)

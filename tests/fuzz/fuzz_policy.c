@@ -236,7 +236,8 @@ static void halt(struct vcpu *v)
 	if (!v->published || !lazy_policy_spares(&v->policy) ||
 	    (wanted && wanted <= v->timer))
 		return;
-	was_active(v);
+	if (was_active(v))
+		lazy_policy_active(&v->policy);
 	lazy_policy_spare(&v->policy, v->timer, wanted);
 	v->timer = wanted;
 	v->published = wanted ? fires(v) : 0;

@@ -226,7 +226,8 @@ static void guest_write_deadline(struct guest_cpu *c, __u64 deadline)
 	guest_mb();
 	c->unheeded = lazy_tscdeadline_is_disproved(READ_ONCE(record->features), armed,
 						    deadline,
-						    READ_ONCE(record->count) - count);
+						    READ_ONCE(record->count) - count,
+						    guest_rdtsc());
 }
 
 /*
