@@ -449,11 +449,6 @@ static void test_spare(void)
 	report(!lazy_policy_spares(&policy), "spare: never under the exact policy");
 }
 
-static void sleep_trap(struct lazy_policy *policy, u64 now)
-{
-	lazy_policy_awake(policy, now);
-}
-
 static void sleep_look(struct lazy_policy *policy, u64 now)
 {
 	lazy_policy_looked(policy, 0, false);
@@ -515,16 +510,16 @@ static int sleep_says(void (*next)(struct lazy_policy *, u64), bool spare, u64 n
 /* What a guest that has a tick saves by sleeping is a look in each period. */
 static void test_spare_price(void)
 {
-	report(sleep_says(sleep_trap, true, 2000 * MS - 1) == -6,
+	report(sleep_says(lazy_policy_awake, true, 2000 * MS - 1) == -6,
 	       "spare: woken up before, a trap");
-	report(sleep_says(sleep_trap, true, 2004 * MS - 1) == -6,
+	report(sleep_says(lazy_policy_awake, true, 2004 * MS - 1) == -6,
 	       "spare: one look is not worth a trap");
-	report(sleep_says(sleep_trap, true, 2004 * MS) == 1, "spare: two are");
+	report(sleep_says(lazy_policy_awake, true, 2004 * MS) == 1, "spare: two are");
 	report(sleep_says(lazy_policy_delivered, true, 3000 * MS) == 1,
 	       "spare: without a trap, one is");
 	report(sleep_says(sleep_again, true, 2004 * MS) == 1,
 	       "spare: without a trap, a sleep that was disturbed goes on");
-	report(sleep_says(sleep_trap, false, 2001 * MS) == 1,
+	report(sleep_says(lazy_policy_awake, false, 2001 * MS) == 1,
 	       "spare: the trap came although there was a look");
 	report(sleep_says(sleep_active_delivered, true, 3000 * MS) == 1,
 	       "spare: nor does it end if what was wanted comes then");
