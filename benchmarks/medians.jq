@@ -5,7 +5,7 @@ def median: sort | if length == 0 then null
 def shown: if . == null then "-" else (. * 1000 | round / 1000 | tostring) end;
 
 ["workload", "mode", "rate/s", "avg us", "max us", "writes/tick", "writes/unit", "writes/halt",
- "writes/irq", "exits/unit", "guest timer irqs", "looks", "re-armed", "halts", "wakeups"],
+ "writes/irq", "exits/unit", "irqs/unit", "guest timer irqs", "looks", "re-armed", "halts", "wakeups"],
 (group_by(.workload)[] | group_by(.mode)[] |
 	[.[0].workload, .[0].mode,
 	 (map(.tcp_rr_per_s) | map(select(. != null)) | median | shown),
@@ -16,6 +16,7 @@ def shown: if . == null then "-" else (. * 1000 | round / 1000 | tostring) end;
 	 (map(.writes_per_halt) | map(select(. != null)) | median | shown),
 	 (map(.writes_per_irq) | map(select(. != null)) | median | shown),
 	 (map(select((.units // 0) > 0) | .all_exits / .units) | median | shown),
+	 (map(.per_unit.timer_interrupts) | map(select(. != null)) | median | shown),
 	 (map(.timer_interrupts) | median | shown),
 	 (map(.looks_hrtimer + .looks_vcpu) | median | shown),
 	 (map(.looks_rearm) | median | shown),

@@ -519,16 +519,27 @@ void lazy_policy_asleep(struct lazy_policy *policy, u64 now)
 }
 
 /**
- * lazy_policy_active - the guest was awake since the last look
+ * lazy_policy_was_active - has the guest been awake since this was asked last?
  * @policy: of one vCPU
+ * @pending: what the guest wants, as it has just been read
+ * @halts: how often it has halted
  *
- * For how long it had slept is not known; that it did not trap since is what a
- * look in vain had been promised for.  One that was spared has cost nothing yet.
+ * It has if it wants something else, or has halted again: what it wanted meanwhile
+ * may have come and gone.  For how long it had slept is not known; that it did not
+ * trap since is what a look in vain had been promised for.  One that was spared has
+ * cost nothing yet.
+ *
+ * Return: has it?
  */
-void lazy_policy_active(struct lazy_policy *policy)
+bool lazy_policy_was_active(struct lazy_policy *policy, u64 pending, u64 halts)
 {
-	if (!policy->spared)
+	bool active = pending != policy->last_pending || halts != policy->last_halts;
+
+	policy->last_pending = pending;
+	policy->last_halts = halts;
+	if (active && !policy->spared)
 		lazy_policy_settle(policy, false);
+	return active;
 }
 
 /**

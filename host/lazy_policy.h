@@ -72,6 +72,8 @@ struct lazy_stream {
  * @slept: when the last look found the guest halted, or for when the look was
  *	that was spared since; 0: none, or @idle knows of it
  * @spared: which of the two it is
+ * @last_pending: what the guest wanted when that was last read
+ * @last_halts: how often it had halted by then
  * @hits: beats that were armed before the guest asked and were wanted
  * @misses: delivered deadlines that belong to no known rhythm
  * @wasted: looks for a beat that nobody wanted
@@ -87,6 +89,8 @@ struct lazy_policy {
 	u32 idle;
 	u64 slept;
 	bool spared;
+	u64 last_pending;
+	u64 last_halts;
 	u64 hits;
 	u64 misses;
 	u64 wasted;
@@ -99,7 +103,7 @@ void lazy_policy_wanted(struct lazy_policy *policy, u64 deadline);
 void lazy_policy_looked(struct lazy_policy *policy, u64 wanted, bool active);
 u64 lazy_policy_arm(struct lazy_policy *policy, u64 now, u64 wanted, u64 advance);
 void lazy_policy_asleep(struct lazy_policy *policy, u64 now);
-void lazy_policy_active(struct lazy_policy *policy);
+bool lazy_policy_was_active(struct lazy_policy *policy, u64 pending, u64 halts);
 bool lazy_policy_spares(const struct lazy_policy *policy);
 void lazy_policy_spare(struct lazy_policy *policy, u64 look, u64 wanted);
 void lazy_policy_awake(struct lazy_policy *policy, u64 now);

@@ -174,8 +174,6 @@ struct lazy_stats {
  * @predict: a deadline was delivered and the next may be armed unasked
  * @delivered: the deadline that was delivered last: if it still is what pending
  *	says, the guest has not asked for another; 0 after a trap
- * @last_pending: what pending said at the last look
- * @last_halts: how often the vCPU had halted by then
  * @last_look: guest TSC up to which the bucket has leaked
  * @short_looks: level of the bucket of looks, see LAZY_SHORT_LOOKS
  * @off_reason: why lazy mode ended the last time, enum lazy_off_reason
@@ -198,8 +196,6 @@ struct kvm_lazy_tscdeadline {
 	bool restart;
 	bool predict;
 	u64 delivered;
-	u64 last_pending;
-	u64 last_halts;
 	u64 last_look;
 	unsigned int short_looks;
 	enum lazy_off_reason off_reason;
@@ -577,19 +573,13 @@ static enum lazy_verdict lazy_look_lost(struct kvm_lazy_tscdeadline *lazy)
 	return LAZY_LOOK_LOST;
 }
 
-/*
- * Has the guest been awake since the last look?  It has if it wants something else,
- * or has halted again: what it wanted meanwhile may have come and gone.
- */
+/* Has the guest, which wants @pending, been awake since the last look? */
 static bool lazy_was_active(struct kvm_lazy_tscdeadline *lazy, u64 pending)
 {
 	/* Not each time that it blocks: it also does after a signal.  A hint. */
 	u64 halts = data_race(lazy->vcpu->stat.halt_exits);
-	bool active = pending != lazy->last_pending || halts != lazy->last_halts;
 
-	lazy->last_pending = pending;
-	lazy->last_halts = halts;
-	return active;
+	return lazy_policy_was_active(&lazy->policy, pending, halts);
 }
 
 /*
@@ -605,7 +595,7 @@ static enum lazy_verdict lazy_look(struct kvm_lazy_tscdeadline *lazy,
 {
 	u64 published = lazy->published, pending = 0, wanted, now;
 	enum lazy_verdict verdict;
-	bool intact, active = false;
+	bool intact, active;
 
 	if (!lazy->look)
 		return LAZY_LOOK_PLAIN;
@@ -613,16 +603,13 @@ static enum lazy_verdict lazy_look(struct kvm_lazy_tscdeadline *lazy,
 		return LAZY_LOOK_DEFER;
 
 	intact = lazy_withdraw(lazy, &pending);
-	if (intact)
-		active = lazy_was_active(lazy, pending);
+	active = intact && lazy_was_active(lazy, pending);
 	wanted = lazy_wanted(lazy, pending);
 	if (wanted && !published)
 		wanted = lazy_timer(lazy)->tscdeadline;
 	/* Read after pending: what expires meanwhile must not be armed late. */
 	now = lazy_guest_tsc(lazy);
 
-	if (active)
-		lazy_policy_active(&lazy->policy);
 	if (!intact)
 		verdict = lazy_look_lost(lazy);
 	else if (wanted && wanted <= now + lazy_spin_cycles(lazy))
@@ -1344,8 +1331,7 @@ static void lazy_halt_arm(struct kvm_lazy_tscdeadline *lazy)
 		lazy_look_lost(lazy);
 		return;
 	}
-	if (lazy_was_active(lazy, pending))
-		lazy_policy_active(&lazy->policy);
+	lazy_was_active(lazy, pending);
 	wanted = lazy_wanted(lazy, pending);
 	lazy_policy_spare(&lazy->policy, lazy_timer(lazy)->tscdeadline, wanted);
 	if (wanted)

@@ -78,9 +78,7 @@ struct sim_peak {
  * @armed_at: since when
  * @look: expiry is a look
  * @delivered: as in the host, like the next three
- * @last_pending: what pending said at the last look
  * @halts: how often it has halted
- * @last_halts: the same at the last look
  * @last_look: up to which the bucket has leaked
  * @short_looks: its level
  * @streak: looks since the guest was interrupted or programmed something
@@ -99,8 +97,8 @@ struct sim_vcpu {
 	u64 pending, published;
 	u64 deadline, armed_at;
 	bool look;
-	u64 delivered, last_pending, last_look;
-	u32 halts, last_halts;
+	u64 delivered, last_look;
+	u32 halts;
 	u32 short_looks;
 	u64 streak;
 	u64 halted_until;

@@ -220,25 +220,14 @@ static u64 sim_wanted(const struct sim_vcpu *v)
 	return v->pending == v->delivered ? 0 : v->pending;
 }
 
-static bool sim_was_active(struct sim_vcpu *v)
-{
-	bool active = v->pending != v->last_pending || v->halts != v->last_halts;
-
-	v->last_pending = v->pending;
-	v->last_halts = v->halts;
-	return active;
-}
-
 static bool sim_look(struct sim_vcpu *v, u64 *now)
 {
 	u64 published = v->published, wanted;
-	bool active = sim_was_active(v);
+	bool active = lazy_policy_was_active(&v->policy, v->pending, v->halts);
 
 	/* A look that the guest was promised comes no earlier. */
 	v->n.late += published && published > *now;
 	v->published = 0;
-	if (active)
-		lazy_policy_active(&v->policy);
 	wanted = sim_wanted(v);
 	if (wanted && !published)
 		wanted = v->deadline;
@@ -365,8 +354,7 @@ void sim_vcpu_halt(struct sim_vcpu *v, u64 now, u64 until)
 	v->halts++;
 	if (!sim_halt_pays(v, wanted))
 		return;
-	if (sim_was_active(v))
-		lazy_policy_active(&v->policy);
+	lazy_policy_was_active(&v->policy, v->pending, v->halts);
 	lazy_policy_spare(&v->policy, v->deadline, wanted);
 	v->published = 0;
 	if (wanted)

@@ -140,7 +140,7 @@ static void fuzz_calls(struct input *in)
 			lazy_policy_awake(&policy, take_tsc(in, now));
 			break;
 		case 9:
-			lazy_policy_active(&policy);
+			lazy_policy_was_active(&policy, take_tsc(in, now), take(in, 1));
 			break;
 		}
 		check_policy(&policy);
@@ -158,8 +158,8 @@ struct vcpu {
 	u64 published;
 	u64 timer;		/* what the host has armed; 0: nothing */
 	u64 wanted;		/* what the guest waits for; 0: nothing */
-	u64 delivered, last_pending;
-	u32 halts, last_halts;
+	u64 delivered;
+	u32 halts;
 	bool halted;
 };
 
@@ -193,22 +193,11 @@ static void check_armed(const struct vcpu *v)
 		assert_that(fires(v) <= v->published, "published later than the look");
 }
 
-static bool was_active(struct vcpu *v)
-{
-	bool active = v->pending != v->last_pending || v->halts != v->last_halts;
-
-	v->last_pending = v->pending;
-	v->last_halts = v->halts;
-	return active;
-}
-
 static void look(struct vcpu *v)
 {
 	u64 pending = v->pending, wanted = pending == v->delivered ? 0 : pending;
-	bool active = was_active(v);
+	bool active = lazy_policy_was_active(&v->policy, pending, v->halts);
 
-	if (active)
-		lazy_policy_active(&v->policy);
 	v->published = 0;
 	v->timer = 0;
 	if (wanted && wanted <= v->now + v->advance) {
@@ -236,8 +225,7 @@ static void halt(struct vcpu *v)
 	if (!v->published || !lazy_policy_spares(&v->policy) ||
 	    (wanted && wanted <= v->timer))
 		return;
-	if (was_active(v))
-		lazy_policy_active(&v->policy);
+	lazy_policy_was_active(&v->policy, v->pending, v->halts);
 	lazy_policy_spare(&v->policy, v->timer, wanted);
 	v->timer = wanted;
 	v->published = wanted ? fires(v) : 0;

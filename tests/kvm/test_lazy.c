@@ -382,6 +382,27 @@ static void run_wakeups(const struct scenario *s, int dialect, int wait)
 	vm_destroy(vm);
 }
 
+/*
+ * Where the guest sleeps beyond each look, the host learns to arm what is wanted
+ * when the vCPU halts: a look is spared that would have armed it again.
+ */
+static void run_spared(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	__u64 rounds = vm_cpu(vm, 0)->arg[ARG_ROUNDS], spared, rearmed;
+
+	harness_until(vcpu, GUEST_CALL_DONE);
+	spared = vcpu_lazy_stat(vcpu, "spared");
+	rearmed = vcpu_lazy_stat(vcpu, "rearmed");
+	harness_note("rounds %llu spared %llu re-armed %llu", rounds, spared, rearmed);
+	harness_note_vm(vm);
+	check(spared >= rounds / 2);
+	check(rearmed >= 1);
+	check(spared + rearmed <= rounds + rounds / 4);
+	vm_destroy(vm);
+}
+
 /* Sends an interrupt now and then, for guests that halt with no timer. */
 static void *ticker(void *arg)
 {
@@ -868,6 +889,8 @@ static const struct scenario scenarios[] = {
 	  { 100, 1000 } },
 	{ "a halted vCPU wakes once per deadline", run_wakeups, guest_rounds,
 	  ALL, HALT, { 10, 10000, 20000, 30000, 40000 }, .min_skips = 10 },
+	{ "a guest that sleeps long is spared looks", run_spared, guest_rounds,
+	  LAZY, HALT, { 20, 20000, 60000 } },
 	{ "two vCPUs", run_to_end, guest_rounds, ALL, BOTH,
 	  { 10, 20000, 30000, 40000 }, .vcpus = 2, .min_skips = 2 },
 	{ "four vCPUs", run_to_end, guest_rounds, LAZY, BOTH,

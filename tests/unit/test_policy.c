@@ -47,7 +47,6 @@ struct vcpu {
 	u64 now;
 	u64 pending;
 	u64 delivered;
-	u64 last_pending;
 	u64 armed;		/* what the host's timer is for; 0: none */
 	u64 jitter;
 	u64 writes, looks, wasted, expiries, lost;
@@ -111,14 +110,13 @@ static void vcpu_interrupt(struct vcpu *v)
 static void vcpu_look(struct vcpu *v)
 {
 	u64 wanted = v->pending == v->delivered ? 0 : v->pending;
-	bool active = v->pending != v->last_pending;
+	bool active = lazy_policy_was_active(&v->policy, v->pending, 0);
 	u64 wasted = v->policy.wasted;
 
 	if (v->armed - ADVANCE > v->now)
 		v->now = v->armed - ADVANCE;
 	v->looks++;
 	v->armed = 0;
-	v->last_pending = v->pending;
 	if (!wanted || wanted > v->now + ADVANCE) {
 		lazy_policy_looked(&v->policy, wanted, active);
 		v->wasted += v->policy.wasted - wasted;
@@ -285,7 +283,7 @@ static void test_stop(void)
 	vcpu_run(&v, 400 * MS);
 	report(v.armed, "stop: the next tick is armed unasked");
 	v.pending = v.delivered;
-	v.last_pending = v.pending;
+	lazy_policy_was_active(&v.policy, v.pending, 0);
 	looks = v.looks;
 	last = v.armed;
 	while (v.armed && v.looks - looks < 100) {
@@ -391,6 +389,13 @@ static void test_properties(enum lazy_policy_mode mode, const char *name)
 	report(!past && !inexact, what);
 }
 
+/* It wants what it wanted, and has halted again. */
+static bool wake(struct lazy_policy *policy)
+{
+	return lazy_policy_was_active(policy, policy->last_pending,
+				      policy->last_halts + 1);
+}
+
 /* One sleep, in which there was a look at 10 ms, or it was spared */
 static void sleep_until(struct lazy_policy *policy, bool spare, u64 now)
 {
@@ -431,7 +436,7 @@ static void test_spare(void)
 	for (i = 0; i < 1000; i++) {
 		sleep_until(&policy, true, 10 * MS - 1);
 		lazy_policy_asleep(&policy, 10 * MS);
-		lazy_policy_active(&policy);
+		wake(&policy);
 	}
 	report(sleeps_until_spared(&policy) == 4,
 	       "spare: what a busy guest did does not count when it is idle");
@@ -457,15 +462,14 @@ static void sleep_look(struct lazy_policy *policy, u64 now)
 
 static void sleep_look_active(struct lazy_policy *policy, u64 now)
 {
-	lazy_policy_active(policy);
-	lazy_policy_looked(policy, 0, true);
+	lazy_policy_looked(policy, 0, wake(policy));
 	lazy_policy_asleep(policy, now);
 }
 
 /* Woken up and asleep again without a trap, and only then one */
 static void sleep_again(struct lazy_policy *policy, u64 now)
 {
-	lazy_policy_active(policy);
+	wake(policy);
 	lazy_policy_spare(policy, now - 5 * MS, 3000 * MS);
 	lazy_policy_awake(policy, now);
 }
@@ -479,7 +483,7 @@ static void sleep_block(struct lazy_policy *policy, u64 now)
 
 static void sleep_active_delivered(struct lazy_policy *policy, u64 now)
 {
-	lazy_policy_active(policy);
+	wake(policy);
 	lazy_policy_delivered(policy, now);
 }
 
