@@ -9,11 +9,17 @@ void guest_chase(void)
 {
 	struct guest_cpu *c = guest_self();
 	__u64 lead = guest_us(c->arg[ARG_LEAD_US]), fired, traps;
-	__u64 looks = 0, last, armed;
+	__u64 looks = 0, last, armed, begin;
 
 	guest_start();
+	guest_call(GUEST_CALL_SYNC);
+	begin = guest_rdtsc();
+	guest_wait_until(begin + c->arg[ARG_LOOKS] * lead);
+	c->result[CHASE_ALONE] = guest_rdtsc() - begin;
+	guest_call(GUEST_CALL_SYNC);
 	guest_set_up_skip(lead, 2 * lead);
 	guest_call(GUEST_CALL_SYNC);
+	begin = guest_rdtsc();
 	fired = c->fired;
 	traps = c->traps;
 	last = READ_ONCE(c->record->armed);
@@ -33,6 +39,7 @@ void guest_chase(void)
 	}
 	c->result[CHASE_FIRED] = c->fired - fired;
 	c->result[CHASE_TRAPS] = c->traps - traps;
+	c->result[CHASE_TICKS] = guest_rdtsc() - begin;
 	guest_call(GUEST_CALL_SYNC);
 	guest_wait_fired();
 	guest_linger(c->last);

@@ -9,9 +9,11 @@
 #define ARG_LOOKS	0
 #define ARG_LEAD_US	1
 
-/* Results of guest_chase(), when it calls the host for the second time. */
-#define CHASE_FIRED	0	/* interrupts meanwhile */
-#define CHASE_TRAPS	1	/* writes of the deadline meanwhile */
+/* Results of guest_chase(): of what is between its third call of the host and the fourth */
+#define CHASE_FIRED	0	/* interrupts */
+#define CHASE_TRAPS	1	/* writes of the deadline */
+#define CHASE_TICKS	2	/* how long that took */
+#define CHASE_ALONE	3	/* the same between the first two, with no timer at all */
 
 void guest_chase(void);
 void guest_overwrite(void);
