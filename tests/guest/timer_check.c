@@ -498,7 +498,8 @@ static bool verdict(int i)
 		printf("# a timer (%s) for %lld ns was overtaken %d times, it is %lld ns now\n",
 		       op_names[atomic_load(&w->op)], atomic_load(&w->deadline),
 		       LOST_AFTER, now_ns());
-	good &= ok(4 * w->nr_far <= w->nr_near, w->cpu,
+	/* Where most were set too late to tell, all is slow: that is reported. */
+	good &= ok(2 * w->nr_near < NR_WAKEUPS || 4 * w->nr_far <= w->nr_near, w->cpu,
 		   "woken from a long sleep it gets most of the earlier deadlines first");
 	printf("# CPU %d: %lu of %lu came no sooner than the far one\n", w->cpu, w->nr_far,
 	       w->nr_near);
