@@ -131,17 +131,23 @@ static noinline int plant_other_race(void *unused)
 	return 0;
 }
 
+/* On each of two CPUs: on one, they would take turns. */
 static void plant_race(int (*fn)(void *unused))
 {
+	unsigned int cpus[] = { cpumask_first(cpu_online_mask), cpumask_last(cpu_online_mask) };
 	struct task_struct *task;
+	int i;
 
 	plant_end = jiffies + PLANT_RACE_TIME;
-	task = kthread_run(fn, NULL, "plant");
-	if (IS_ERR(task))
-		return;
-	fn(NULL);
-	/* The thread is gone when its end has come, or soon after. */
-	msleep(1000);
+	for (i = 0; i < ARRAY_SIZE(cpus); i++) {
+		task = kthread_create(fn, NULL, "plant");
+		if (IS_ERR(task))
+			return;
+		kthread_bind(task, cpus[i]);
+		wake_up_process(task);
+	}
+	/* The threads are gone when their end has come, or soon after. */
+	msleep(jiffies_to_msecs(PLANT_RACE_TIME) + 1000);
 }
 
 static void plant_race_ours(void)
