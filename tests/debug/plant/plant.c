@@ -117,6 +117,8 @@ static noinline int lazy_plant_race(void *unused)
 {
 	while (time_before(jiffies, plant_end)) {
 		plant_shared++;
+		/* else the compiler counts in a register */
+		barrier();
 		cond_resched();
 	}
 	return 0;
@@ -126,6 +128,8 @@ static noinline int plant_other_race(void *unused)
 {
 	while (time_before(jiffies, plant_end)) {
 		plant_shared++;
+		/* else the compiler counts in a register */
+		barrier();
 		cond_resched();
 	}
 	return 0;
