@@ -15,7 +15,7 @@ def shown: if . == null then "-" else (. * 1000 | round / 1000 | tostring) end;
 	 (map(.writes_per_unit) | map(select(. != null)) | median | shown),
 	 (map(.writes_per_halt) | map(select(. != null)) | median | shown),
 	 (map(.writes_per_irq) | map(select(. != null)) | median | shown),
-	 (map(select((.units // 0) > 0) | .all_exits / .units) | median | shown),
+	 (map(.per_unit.all_exits) | map(select(. != null)) | median | shown),
 	 (map(.per_unit.timer_interrupts) | map(select(. != null)) | median | shown),
 	 (map(.timer_interrupts) | median | shown),
 	 (map(.looks_hrtimer + .looks_vcpu) | median | shown),

@@ -83,22 +83,27 @@ static struct counts count_since(struct vm *vm, const struct counts *before)
 	return c;
 }
 
+/* Between the guest's next two calls */
+static struct counts count_between(struct vm *vm)
+{
+	struct counts before;
+
+	harness_until(&vm->vcpus[0], GUEST_CALL_SYNC);
+	before = count(vm);
+	harness_until(&vm->vcpus[0], GUEST_CALL_SYNC);
+	return count_since(vm, &before);
+}
+
 /* Looks that only re-arm: nothing is injected, and the guest is not left. */
 static void run_chase(const struct scenario *s, struct vm *vm)
 {
 	struct guest_cpu *cpu = vm_cpu(vm, 0);
 	__u64 looks = s->arg[ARG_LOOKS], traps, fired, others;
-	struct counts before, c;
+	struct counts c;
 
 	/* The host has other reasons to leave a guest, in a debug kernel quite a few. */
-	harness_until(&vm->vcpus[0], GUEST_CALL_SYNC);
-	before = count(vm);
-	harness_until(&vm->vcpus[0], GUEST_CALL_SYNC);
-	others = count_since(vm, &before).exits;
-	harness_until(&vm->vcpus[0], GUEST_CALL_SYNC);
-	before = count(vm);
-	harness_until(&vm->vcpus[0], GUEST_CALL_SYNC);
-	c = count_since(vm, &before);
+	others = count_between(vm).exits;
+	c = count_between(vm);
 	others = others * cpu->result[CHASE_TICKS] / cpu->result[CHASE_ALONE];
 	fired = cpu->result[CHASE_FIRED];
 	traps = cpu->result[CHASE_TRAPS];
