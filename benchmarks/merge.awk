@@ -146,32 +146,36 @@ function join_updates(cpu,	i, u)
 	}
 }
 
-# How late the host's timer was, each time that it fired after a want.  If it did
-# not before the next want although it was due by then, it was later.
-function join_lateness(cpu,	i, n)
+# How late the host's timer was, each time that it fired after a want, which for one
+# that traps begins when the host gets to know.  If it did not before the next want
+# although it was due by then, it was later: nothing has fired at all, or what the
+# guest finds promised at the next want is past.
+function join_lateness(cpu,	i, n, known)
 {
 	i = 1
 	for (n = 1; n <= looks[cpu] && fires[cpu, n] <= end; n++) {
-		while (i < wants[cpu] && at[cpu, i + 1] <= fires[cpu, n])
+		while (i < wants[cpu] && at[cpu, i + 1] + took[cpu, i + 1] <= fires[cpu, n])
 			i++
-		if (at[cpu, i] <= fires[cpu, n] && lateness[cpu, n] != "")
+		last[cpu, i] = fires[cpu, n]
+		if (at[cpu, i] + took[cpu, i] <= fires[cpu, n] && lateness[cpu, n] != "")
 			late[cpu, i] = late[cpu, i] sprintf(" %.0f", lateness[cpu, n]) delay(cpu, n)
 	}
 	for (i = 1; i < wants[cpu]; i++) {
-		if (late[cpu, i] == "" && what[cpu, i])
+		known = late[cpu, i]
+		if (known == "" && what[cpu, i])
 			overdue(cpu, i, what[cpu, i] - advance[cpu])
-		if (late[cpu, i] == "" && seen[cpu, i + 1])
+		if (late[cpu, i] == known && seen[cpu, i + 1] && last[cpu, i] < at[cpu, i + 1])
 			overdue(cpu, i, seen[cpu, i + 1])
 	}
 }
 
-# No expiry after want @i though one was @due: it was later than the next want, and
+# No expiry after want @i for what was @due: it was later than the next want, and
 # than the write of that.  By how much more is not known; 50 us are beyond what the
 # simulator's guess may differ from the lab's.
 function overdue(cpu, i, due)
 {
 	if (due <= at[cpu, i + 1])
-		late[cpu, i] = sprintf(" %.0f", at[cpu, i + 1] + took[cpu, i + 1] - due + khz / 20)
+		late[cpu, i] = late[cpu, i] sprintf(" %.0f", at[cpu, i + 1] + took[cpu, i + 1] - due + khz / 20)
 }
 
 function counts(begin,	cpu, i, n)

@@ -239,7 +239,10 @@ static void sim_trace_until(struct sim_vcpu *v, const struct sim_trace_vcpu *fro
 	}
 }
 
-/* The guest wants something; a write takes its time, in which the timer may fire. */
+/*
+ * The guest wants something; a write takes its time, in which the timer may fire,
+ * as late as it was before that.
+ */
 static void sim_trace_program(struct sim_vcpu *v, const struct sim_trace_vcpu *from,
 			      const struct sim_want *want, u32 *halt,
 			      const struct sim_late **late, u32 *lates)
@@ -261,7 +264,7 @@ void sim_trace_run(struct sim_vcpu *v, const struct sim_trace *trace, int vcpu)
 {
 	const struct sim_trace_vcpu *from = &trace->vcpu[vcpu];
 	const struct sim_late *late = from->late, *next = late;
-	u32 i, lates, halt = 0;
+	u32 i, lates = 0, halt = 0;
 	u64 until;
 
 	v->count_from = trace->count_from;
@@ -269,11 +272,11 @@ void sim_trace_run(struct sim_vcpu *v, const struct sim_trace *trace, int vcpu)
 	for (i = 0; i < from->count; i++) {
 		const struct sim_want *want = &from->wants[i];
 
+		sim_trace_program(v, from, want, &halt, &late, &lates);
 		late = next;
 		lates = want->lates;
 		next += lates;
 		sim_trace_lateness(v, &late, &lates);
-		sim_trace_program(v, from, want, &halt, &late, &lates);
 		until = i + 1 < from->count ? want[1].at : trace->count_to;
 		sim_trace_until(v, from, &halt, until, &late, &lates);
 	}
