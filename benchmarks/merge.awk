@@ -146,6 +146,12 @@ function join_updates(cpu,	i, u)
 	}
 }
 
+# When does the host know of a want?
+function known_at(cpu, i)
+{
+	return at[cpu, i] + ((cpu, i) in took ? took[cpu, i] : 0)
+}
+
 # How late the host's timer was, each time that it fired after a want, which for one
 # that traps begins when the host gets to know.  If it did not before the next want
 # although it was due by then, it was later: nothing has fired at all, or what the
@@ -154,10 +160,10 @@ function join_lateness(cpu,	i, n, known)
 {
 	i = 1
 	for (n = 1; n <= looks[cpu] && fires[cpu, n] <= end; n++) {
-		while (i < wants[cpu] && at[cpu, i + 1] + took[cpu, i + 1] <= fires[cpu, n])
+		while (i < wants[cpu] && known_at(cpu, i + 1) <= fires[cpu, n])
 			i++
 		last[cpu, i] = fires[cpu, n]
-		if (at[cpu, i] + took[cpu, i] <= fires[cpu, n] && lateness[cpu, n] != "")
+		if (known_at(cpu, i) <= fires[cpu, n] && lateness[cpu, n] != "")
 			late[cpu, i] = late[cpu, i] sprintf(" %.0f", lateness[cpu, n]) delay(cpu, n)
 	}
 	for (i = 1; i < wants[cpu]; i++) {
@@ -175,7 +181,7 @@ function join_lateness(cpu,	i, n, known)
 function overdue(cpu, i, due)
 {
 	if (due <= at[cpu, i + 1])
-		late[cpu, i] = late[cpu, i] sprintf(" %.0f", at[cpu, i + 1] + took[cpu, i + 1] - due + khz / 20)
+		late[cpu, i] = late[cpu, i] sprintf(" %.0f", known_at(cpu, i + 1) - due + khz / 20)
 }
 
 function counts(begin,	cpu, i, n)

@@ -161,12 +161,10 @@ static void replay(struct sim_counts *sum, const struct sim_trace *trace,
 	}
 }
 
-/* Within 5%; of a handful, two are more than that. */
+/* Within 5% */
 static bool close_to(u64 sim, u64 lab)
 {
-	u64 off = lazy_distance(sim, lab);
-
-	return off * 20 <= lab || off <= 2;
+	return lazy_distance(sim, lab) * 20 <= lab;
 }
 
 static void test_trace_like_lab(const struct sim_trace *trace, const char *name)
