@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# merge.awk VCPUS GUEST HOST: one trace of what record has recorded; variables
+# merge.awk VCPUS STATE GUEST HOST: one trace of what record has recorded; variables
 # workload, mode, khz, lines.  All times become ticks of the guest's TSC (below
 # 2^53, so that awk's numbers are exact).
 #
 #	VCPUS	"vcpu NUMBER OFFSET ADVANCE-NS"
+#	STATE	"CPU NAME VALUE...", what the host knew of the vCPU at "now"; what
+#		was before that is over; mode off has none
 #	GUEST	"CPU NOW DEADLINE ARMED TRAPPED", from the driver's tracepoint
 #	HOST	KVM's tracepoints, stamped by the host's TSC
 
@@ -26,6 +28,12 @@ function want(cpu, now, deadline)
 		first = now
 }
 
+# Is that before the vCPU's state was read?
+function is_over(cpu, now)
+{
+	return (cpu, 0) in at && now < at[cpu, 0]
+}
+
 # A timer of the host fired at @now; it was to do so at @due.
 function fired(cpu, now, due)
 {
@@ -41,6 +49,25 @@ FILENAME == ARGV[1] {
 }
 
 FILENAME == ARGV[2] {
+	cpu = $1 + 0
+	if ($2 == "now") {
+		at[cpu, 0] = $3 + 0
+		if (!first || at[cpu, 0] < first)
+			first = at[cpu, 0]
+	} else {
+		sub(/^[0-9]+ /, "")
+		state[cpu, ++states[cpu]] = $0
+	}
+	next
+}
+
+# The last that it wanted before is what it waits for then.
+FILENAME == ARGV[3] && is_over($1 + 0, $2 + 0) {
+	what[$1 + 0, 0] = $3 + 0
+	next
+}
+
+FILENAME == ARGV[3] {
 	want($1 + 0, $2 + 0, $3 + 0)
 	seen[$1 + 0, wants[$1 + 0]] = $4 + 0
 	if ($5) {
@@ -61,6 +88,8 @@ FILENAME == ARGV[2] {
 event == "kvm_msr:" && match($0, /CPU [0-9]+\/KVM/) {
 	cpu = substr($0, RSTART + 4, RLENGTH - 8) + 0
 	now += offset[cpu]
+	if (is_over(cpu, now))
+		next
 	write[cpu, ++writes[cpu]] = now
 	if (mode == "off") {
 		deadline = hex($(i + 4))
@@ -86,13 +115,17 @@ event == "kvm_apic_accept_irq:" && $(i + 4) == 236 && mode == "off" {
 }
 
 event == "kvm_lazy_tscdeadline_look:" {
-	cpu = $(i + 2)
+	cpu = $(i + 2) + 0
+	if (is_over(cpu, $(i + 10) + 0))
+		next
 	fired(cpu, $(i + 10) + 0, $(i + 6) + 0)
 	verdict[cpu, looks[cpu]] = $(i + 4)
 }
 
 event == "kvm_lazy_tscdeadline_update:" && match($0, /CPU [0-9]+\/KVM/) {
 	cpu = $(i + 2) + 0
+	if (is_over(cpu, now + offset[cpu]))
+		next
 	update[cpu, ++updates[cpu]] = now + offset[cpu]
 }
 
@@ -101,7 +134,8 @@ event == "kvm_lazy_tscdeadline_flush:" {
 }
 
 event == "kvm_lazy_tscdeadline_halt:" {
-	spared[++spares] = now + offset[$(i + 2) + 0]
+	if (!is_over($(i + 2) + 0, now + offset[$(i + 2) + 0]))
+		spared[++spares] = now + offset[$(i + 2) + 0]
 }
 
 # It tells when a halt has ended, and how long it was; in a poll the vCPU does not sleep.
@@ -158,7 +192,7 @@ function known_at(cpu, i)
 # guest finds promised at the next want is past.
 function join_lateness(cpu,	i, n, known)
 {
-	i = 1
+	i = (cpu, 0) in at ? 0 : 1
 	for (n = 1; n <= looks[cpu] && fires[cpu, n] <= end; n++) {
 		while (i < wants[cpu] && known_at(cpu, i + 1) <= fires[cpu, n])
 			i++
@@ -166,7 +200,7 @@ function join_lateness(cpu,	i, n, known)
 		if (known_at(cpu, i) <= fires[cpu, n] && lateness[cpu, n] != "")
 			late[cpu, i] = late[cpu, i] sprintf(" %.0f", lateness[cpu, n]) delay(cpu, n)
 	}
-	for (i = 1; i < wants[cpu]; i++) {
+	for (i = (cpu, 0) in at ? 0 : 1; i < wants[cpu]; i++) {
 		known = late[cpu, i]
 		if (known == "" && what[cpu, i])
 			overdue(cpu, i, what[cpu, i] - advance[cpu])
@@ -217,6 +251,32 @@ function print_halts(cpu, time)
 	}
 }
 
+# What the host knew of that vCPU, what it waited for and until when it slept
+function print_state(cpu,	i, until)
+{
+	printf "state now %.0f%s\n", at[cpu, 0], late[cpu, 0]
+	printf "state pending %.0f\n", what[cpu, 0]
+	for (i = 1; i <= halts[cpu] && halt[cpu, i] < at[cpu, 0]; i++)
+		until = halt[cpu, i] + length_of[cpu, i]
+	if (until > at[cpu, 0])
+		printf "state halted_until %.0f\n", until
+	for (i = 1; i <= states[cpu]; i++)
+		print "state " state[cpu, i]
+}
+
+# Each of which has programmed something before.
+function states_known(	cpu)
+{
+	for (cpu = 0; cpu < vcpus; cpu++) {
+		if ((cpu, 0) in at && (cpu, 0) in what)
+			continue
+		if (mode != "off")
+			print "merge.awk: vCPU " cpu ": no state" >"/dev/stderr"
+		return 0
+	}
+	return 1
+}
+
 # The host and the guest have to agree on what was a write, as long as the guest
 # has told.
 function agree(	cpu, bad, i, n)
@@ -235,18 +295,24 @@ function agree(	cpu, bad, i, n)
 }
 
 END {
-	if (!first || !agree())
+	known = states_known()
+	if (!first || !agree() || (!known && mode != "off"))
 		exit 1
 	cut()
-	begin = first + int((end - first) / 4)
 	printf "workload %s\nmode %s\nkhz %d\n", workload, mode, khz
+	if (known)
+		printf "start %.0f\n", first
+	# What the timers were set to before is not known, without a state.
+	begin = known ? first : first + int((end - first) / 4)
 	printf "count %.0f %.0f\n", begin - first, end - first
 	counts(begin)
 	for (cpu = 0; cpu < vcpus; cpu++) {
 		join_updates(cpu)
 		join_lateness(cpu)
 		printf "vcpu %d %d\n", cpu, advance[cpu]
-		before = first
+		before = known ? at[cpu, 0] : first
+		if (known)
+			print_state(cpu)
 		h = 1
 		for (i = 1; i <= wants[cpu] && at[cpu, i] <= end; i++) {
 			print_halts(cpu, at[cpu, i])

@@ -29,7 +29,32 @@ record_prepare()
 		-device "virtserialport,chardev=wants,name=wants")
 }
 
-# record_start: both sides stamp with the TSC; the offset is the vCPU's.
+# record_state: what the host has learned of each vCPU.
+record_state()
+{
+	local dir
+
+	for dir in /sys/kernel/debug/kvm/*/vcpu*; do
+		sed "s/^/${dir##*vcpu} /" "$dir/lazy_tscdeadline_policy"
+	done
+}
+
+# record_settled: the same, once nothing happens meanwhile: the guest waits for "go".
+record_settled()
+{
+	local state rest before=''
+
+	for _ in {1..200}; do
+		state=$(record_state)
+		rest=$(grep -v ' now ' <<<"$state" || true)
+		[ "$rest" != "$before" ] || break
+		before=$rest
+	done
+	[ "$rest" = "$before" ] || lab_die "the guest does not wait"
+	echo "$state"
+}
+
+# record_start DIR: both sides stamp with the TSC; the offset is the vCPU's.
 record_start()
 {
 	local event filter
@@ -43,6 +68,7 @@ record_start()
 	done
 	echo >$tracing/trace
 	echo 1 >$tracing/tracing_on
+	record_settled >"$1/state"
 }
 
 # record_vcpus: number, offset of the TSC, advance in ns of each.

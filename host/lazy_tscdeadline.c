@@ -1723,8 +1723,88 @@ static int lazy_tscdeadline_show(struct seq_file *m, void *v)
 }
 DEFINE_SHOW_ATTRIBUTE(lazy_tscdeadline);
 
+/* One moment of a vCPU: what a model needs to go on from there. */
+struct lazy_moment {
+	struct lazy_policy policy;
+	u64 now, published, deadline, delivered, last_look, halts;
+	unsigned int short_looks;
+	bool look;
+};
+
+static void lazy_moment_take(struct kvm_lazy_tscdeadline *lazy,
+			     struct lazy_moment *moment)
+{
+	raw_spin_lock_irq(&lazy->lock);
+	moment->policy = lazy->policy;
+	moment->now = lazy_guest_tsc(lazy);
+	moment->published = lazy->published;
+	moment->deadline = READ_ONCE(lazy_timer(lazy)->tscdeadline);
+	moment->delivered = lazy->delivered;
+	moment->last_look = lazy->last_look;
+	/* data_race: counted by the vCPU without a lock. */
+	moment->halts = data_race(lazy->vcpu->stat.halt_exits);
+	moment->short_looks = lazy->short_looks;
+	moment->look = lazy->look;
+	raw_spin_unlock_irq(&lazy->lock);
+}
+
+static void lazy_show_streams(struct seq_file *m, const struct lazy_policy *policy)
+{
+	int i;
+
+	for (i = 0; i < LAZY_STREAMS; i++) {
+		const struct lazy_stream *stream = &policy->stream[i];
+
+		seq_printf(m, "stream %d %llu %llu %llu %llu %u %u %u %llu\n", i,
+			   stream->period, stream->next, stream->base,
+			   stream->beats, stream->jitter, stream->score,
+			   stream->backoff, stream->credited);
+	}
+	seq_puts(m, "history");
+	for (i = 0; i < LAZY_HISTORY; i++)
+		seq_printf(m, " %llu", policy->history[i]);
+	seq_puts(m, "\n");
+}
+
+/*
+ * What the policy has learned and what is armed, with the names of struct
+ * lazy_policy: to find out why something is armed, and for the simulator to start
+ * from (benchmarks/record).
+ */
+static int lazy_tscdeadline_policy_show(struct seq_file *m, void *v)
+{
+	struct kvm_vcpu *vcpu = m->private;
+	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
+	const struct lazy_policy *policy;
+	struct lazy_moment moment;
+
+	if (!lazy)
+		return 0;
+	lazy_moment_take(lazy, &moment);
+	policy = &moment.policy;
+	seq_printf(m, "now %llu\n", moment.now);
+	seq_printf(m, "published %llu\n", moment.published);
+	seq_printf(m, "deadline %llu\n", moment.deadline);
+	seq_printf(m, "look %d\n", moment.look);
+	seq_printf(m, "delivered %llu\n", moment.delivered);
+	seq_printf(m, "last_look %llu\n", moment.last_look);
+	seq_printf(m, "short_looks %u\n", moment.short_looks);
+	seq_printf(m, "halts %llu\n", moment.halts);
+	seq_printf(m, "seen %u\n", policy->seen);
+	seq_printf(m, "guess %u\n", policy->guess);
+	seq_printf(m, "asked %llu\n", policy->asked);
+	seq_printf(m, "idle %u\n", policy->idle);
+	seq_printf(m, "slept %llu\n", policy->slept);
+	seq_printf(m, "spared %d\n", policy->spared);
+	seq_printf(m, "last_pending %llu\n", policy->last_pending);
+	seq_printf(m, "last_halts %llu\n", policy->last_halts);
+	lazy_show_streams(m, policy);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(lazy_tscdeadline_policy);
+
 /**
- * kvm_lazy_tscdeadline_create_debugfs - add the vCPU's file
+ * kvm_lazy_tscdeadline_create_debugfs - add the vCPU's files
  * @vcpu: whose
  * @dir: its directory in debugfs
  *
@@ -1733,7 +1813,10 @@ DEFINE_SHOW_ATTRIBUTE(lazy_tscdeadline);
 void kvm_lazy_tscdeadline_create_debugfs(struct kvm_vcpu *vcpu,
 					 struct dentry *dir)
 {
-	if (lapic_in_kernel(vcpu))
-		debugfs_create_file("lazy_tscdeadline", 0444, dir, vcpu,
-				    &lazy_tscdeadline_fops);
+	if (!lapic_in_kernel(vcpu))
+		return;
+	debugfs_create_file("lazy_tscdeadline", 0444, dir, vcpu,
+			    &lazy_tscdeadline_fops);
+	debugfs_create_file("lazy_tscdeadline_policy", 0444, dir, vcpu,
+			    &lazy_tscdeadline_policy_fops);
 }

@@ -151,7 +151,7 @@ static bool run_trace(const struct options *o, const struct sim_trace *trace,
 
 		sim_vcpu_init(&v, mode, trace->khz, trace->vcpu[from].advance);
 		v.peak = peak;
-		v.phase = seed_of(o, i) % (trace->khz * 4ull);
+		v.phase = seed_of(o, i) % (trace->khz * 4ull) - trace->start;
 		sim_trace_run(&v, trace, from);
 		sim_counts_add(&sum, &v.n);
 	}
@@ -240,7 +240,7 @@ static bool one_trace(const struct options *o, const char *path)
 	for (mode = 0; mode < SIM_MODES; mode++) {
 		if (!(o->policies & 1u << mode))
 			continue;
-		if (!peak_start(&peak, trace.count_to / 1000.0 / trace.khz))
+		if (!peak_start(&peak, (trace.count_to - trace.start) / 1000.0 / trace.khz))
 			return false;
 		good &= run_trace(o, &trace, mode, &peak);
 		free(peak.bins);

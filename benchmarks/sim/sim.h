@@ -104,7 +104,23 @@ struct sim_vcpu {
 	u64 halted_until;
 };
 
+/**
+ * struct sim_state - what the lab's host knew of a vCPU when a trace began
+ * @now: when that was
+ * @pending: what the guest wanted
+ * @halted_until: of struct sim_vcpu, like the others down to @halts
+ * @seen: of struct lazy_policy, like the rest
+ */
+struct sim_state {
+	u64 now, pending, halted_until;
+	u64 published, deadline, look, delivered, last_look, short_looks, halts;
+	u64 seen, guess, asked, idle, slept, spared, last_pending, last_halts;
+	struct lazy_stream stream[LAZY_STREAMS];
+	u64 history[LAZY_HISTORY];
+};
+
 void sim_vcpu_init(struct sim_vcpu *v, enum sim_mode mode, u32 khz, u64 advance);
+void sim_vcpu_begin(struct sim_vcpu *v, const struct sim_state *state);
 u64 sim_vcpu_fires(const struct sim_vcpu *v);
 bool sim_vcpu_fire(struct sim_vcpu *v, u64 *now);
 bool sim_vcpu_want(struct sim_vcpu *v, u64 now, u64 deadline);
@@ -189,22 +205,27 @@ struct sim_late {
 /**
  * struct sim_trace_vcpu - a vCPU of a trace
  * @advance: KVM's timer_advance_ns, in ticks
+ * @known: is it known how it begins?
+ * @state: if so, how
  * @wants: its lines
  * @count: how many
  * @halt: when it halted
  * @halts: how often
  * @late: how late the host's timers were, of all lines
+ * @first_lates: of these: before the first line
  * @lates: how many these are
  * @at: the time of the last line
  */
 struct sim_trace_vcpu {
 	u64 advance;
+	bool known;
+	struct sim_state state;
 	struct sim_want *wants;
 	u32 count;
 	struct sim_halt *halt;
 	u32 halts;
 	struct sim_late *late;
-	u32 lates;
+	u32 first_lates, lates;
 	u64 at;
 };
 
@@ -213,6 +234,7 @@ struct sim_trace_vcpu {
  * @workload: of the guest
  * @mode: what the lab's host was set to
  * @khz: frequency of the guest's TSC
+ * @start: TSC at which it starts
  * @count_from: the lab has counted from then
  * @count_to: until then
  * @lab: what
@@ -223,7 +245,7 @@ struct sim_trace {
 	char workload[24];
 	enum sim_mode mode;
 	u32 khz;
-	u64 count_from, count_to;
+	u64 start, count_from, count_to;
 	struct sim_counts lab;
 	struct sim_trace_vcpu vcpu[SIM_TRACE_VCPUS];
 	int vcpus;

@@ -23,6 +23,29 @@ static const struct {
 	{ "spared",	offsetof(struct sim_counts, spared) },
 };
 
+static const struct {
+	const char *name;
+	size_t offset;
+} sim_trace_states[] = {
+	{ "pending", offsetof(struct sim_state, pending) },
+	{ "published", offsetof(struct sim_state, published) },
+	{ "deadline", offsetof(struct sim_state, deadline) },
+	{ "look", offsetof(struct sim_state, look) },
+	{ "delivered", offsetof(struct sim_state, delivered) },
+	{ "last_look", offsetof(struct sim_state, last_look) },
+	{ "short_looks", offsetof(struct sim_state, short_looks) },
+	{ "halts", offsetof(struct sim_state, halts) },
+	{ "halted_until", offsetof(struct sim_state, halted_until) },
+	{ "seen", offsetof(struct sim_state, seen) },
+	{ "guess", offsetof(struct sim_state, guess) },
+	{ "asked", offsetof(struct sim_state, asked) },
+	{ "idle", offsetof(struct sim_state, idle) },
+	{ "slept", offsetof(struct sim_state, slept) },
+	{ "spared", offsetof(struct sim_state, spared) },
+	{ "last_pending", offsetof(struct sim_state, last_pending) },
+	{ "last_halts", offsetof(struct sim_state, last_halts) },
+};
+
 static void sim_trace_count(struct sim_trace *trace, const char *name, u64 value)
 {
 	size_t i;
@@ -44,14 +67,19 @@ static bool sim_trace_header(struct sim_trace *trace, const char *line)
 		sim_trace_count(trace, word, a);
 		return true;
 	}
+	if (sscanf(line, "start %llu", &a) == 1) {
+		trace->start = a;
+		return true;
+	}
 	if (sscanf(line, "count %llu %llu", &a, &b) == 2) {
-		trace->count_from = a;
-		trace->count_to = b;
+		trace->count_from = trace->start + a;
+		trace->count_to = trace->start + b;
 		return true;
 	}
 	if (sscanf(line, "vcpu %llu %llu", &a, &b) == 2) {
 		if (trace->vcpus == SIM_TRACE_VCPUS)
 			return false;
+		trace->vcpu[trace->vcpus].at = trace->start;
 		trace->vcpu[trace->vcpus++].advance = b;
 		return true;
 	}
@@ -85,6 +113,96 @@ static bool sim_trace_late(struct sim_trace_vcpu *vcpu, const char *word)
 	return true;
 }
 
+/* The rest of a line */
+static bool sim_trace_lates(struct sim_trace_vcpu *vcpu, u32 *count)
+{
+	char *word;
+
+	for (*count = 0; (word = strtok(NULL, "\n ")); ++*count)
+		if (!sim_trace_late(vcpu, word))
+			return false;
+	return true;
+}
+
+/* The next number of a line */
+static bool sim_trace_number(u64 *number)
+{
+	char *word = strtok(NULL, "\n "), *end;
+
+	if (!word)
+		return false;
+	*number = strtoull(word, &end, 10);
+	return !*end;
+}
+
+/* "state now TSC [LATENESS]...": when the state was read */
+static bool sim_trace_now(struct sim_trace_vcpu *vcpu)
+{
+	vcpu->known = sim_trace_number(&vcpu->state.now);
+	vcpu->at = vcpu->state.now;
+	return vcpu->known && sim_trace_lates(vcpu, &vcpu->first_lates);
+}
+
+/* "state stream NUMBER ...": all of struct lazy_stream */
+static bool sim_trace_stream(struct sim_trace_vcpu *vcpu)
+{
+	struct lazy_stream *stream;
+	u64 i, jitter, score, backoff;
+
+	if (!sim_trace_number(&i) || i >= LAZY_STREAMS)
+		return false;
+	stream = &vcpu->state.stream[i];
+	if (!sim_trace_number(&stream->period) || !sim_trace_number(&stream->next) ||
+	    !sim_trace_number(&stream->base) || !sim_trace_number(&stream->beats) ||
+	    !sim_trace_number(&jitter) || !sim_trace_number(&score) ||
+	    !sim_trace_number(&backoff) || !sim_trace_number(&stream->credited))
+		return false;
+	stream->jitter = jitter;
+	stream->score = score;
+	stream->backoff = backoff;
+	return true;
+}
+
+static bool sim_trace_history(struct sim_trace_vcpu *vcpu)
+{
+	int i;
+
+	for (i = 0; i < LAZY_HISTORY; i++)
+		if (!sim_trace_number(&vcpu->state.history[i]))
+			return false;
+	return true;
+}
+
+/* "state NAME VALUE": a member of that name */
+static bool sim_trace_member(struct sim_state *state, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(sim_trace_states); i++)
+		if (!strcmp(name, sim_trace_states[i].name))
+			return sim_trace_number((u64 *)((char *)state +
+							sim_trace_states[i].offset));
+	return false;
+}
+
+/* "state ...": how the vCPU begins */
+static bool sim_trace_state(struct sim_trace_vcpu *vcpu, char *line)
+{
+	const char *name;
+
+	strtok(line, "\n ");
+	name = strtok(NULL, "\n ");
+	if (!name)
+		return false;
+	if (!strcmp(name, "now"))
+		return sim_trace_now(vcpu);
+	if (!strcmp(name, "stream"))
+		return sim_trace_stream(vcpu);
+	if (!strcmp(name, "history"))
+		return sim_trace_history(vcpu);
+	return sim_trace_member(&vcpu->state, name);
+}
+
 static struct sim_want *sim_trace_append(struct sim_trace_vcpu *vcpu)
 {
 	struct sim_want *array = sim_trace_grow(vcpu->wants, vcpu->count, sizeof(*array));
@@ -112,12 +230,7 @@ static bool sim_trace_want(struct sim_trace_vcpu *vcpu, char *line)
 	if (strncmp(ahead, "-:", 2) && strcmp(ahead, "-"))
 		want->deadline = want->at + strtoll(ahead, &end, 10);
 	want->trap = *end == ':' ? strtoull(end + 1, &end, 10) : 0;
-	if (*end)
-		return false;
-	for (want->lates = 0; (word = strtok(NULL, "\n ")); want->lates++)
-		if (!sim_trace_late(vcpu, word))
-			return false;
-	return true;
+	return !*end && sim_trace_lates(vcpu, &want->lates);
 }
 
 /* "halt TICKS-SINCE-THE-LAST LENGTH" */
@@ -141,6 +254,8 @@ static bool sim_trace_halt(struct sim_trace_vcpu *vcpu, const char *line)
 /* Lines that are about a vCPU */
 static bool sim_trace_event(struct sim_trace_vcpu *vcpu, char *line)
 {
+	if (line[0] == 's')
+		return sim_trace_state(vcpu, line);
 	return line[0] == 'h' ? sim_trace_halt(vcpu, line) : sim_trace_want(vcpu, line);
 }
 
@@ -148,7 +263,8 @@ static bool sim_trace_line(struct sim_trace *trace, char *line)
 {
 	if (line[0] == '#' || line[0] == '\n')
 		return true;
-	if (line[0] >= 'a' && line[0] <= 'z' && line[0] != 'h')
+	if (line[0] >= 'a' && line[0] <= 'z' && line[0] != 'h' &&
+	    strncmp(line, "state ", 6))
 		return sim_trace_header(trace, line);
 	return trace->vcpus &&
 	       sim_trace_event(&trace->vcpu[trace->vcpus - 1], line);
@@ -269,6 +385,15 @@ void sim_trace_run(struct sim_vcpu *v, const struct sim_trace *trace, int vcpu)
 
 	v->count_from = trace->count_from;
 	v->count_to = trace->count_to;
+	next += from->first_lates;
+	/* In another mode the host would have known other things. */
+	if (from->known && v->mode == trace->mode) {
+		sim_vcpu_begin(v, &from->state);
+		lates = from->first_lates;
+		sim_trace_lateness(v, &late, &lates);
+		until = from->count ? from->wants[0].at : trace->count_to;
+		sim_trace_until(v, from, &halt, until, &late, &lates);
+	}
 	for (i = 0; i < from->count; i++) {
 		const struct sim_want *want = &from->wants[i];
 

@@ -239,6 +239,41 @@ static bool sim_look(struct sim_vcpu *v, u64 *now)
 	return false;
 }
 
+static void sim_policy_begin(struct lazy_policy *policy, const struct sim_state *state)
+{
+	memcpy(policy->stream, state->stream, sizeof(policy->stream));
+	memcpy(policy->history, state->history, sizeof(policy->history));
+	policy->seen = state->seen;
+	policy->guess = state->guess;
+	policy->asked = state->asked;
+	policy->idle = state->idle;
+	policy->slept = state->slept;
+	policy->spared = state->spared;
+	policy->last_pending = state->last_pending;
+	policy->last_halts = state->last_halts;
+}
+
+/**
+ * sim_vcpu_begin - go on from what the lab's host knew
+ * @v: set up by sim_vcpu_init(), in the lab's mode
+ * @state: what it knew
+ */
+void sim_vcpu_begin(struct sim_vcpu *v, const struct sim_state *state)
+{
+	sim_policy_begin(&v->policy, state);
+	v->pending = state->pending;
+	v->published = state->published;
+	v->deadline = state->deadline;
+	v->armed_at = state->now;
+	v->look = state->look;
+	v->delivered = state->delivered;
+	v->last_look = state->last_look;
+	v->short_looks = state->short_looks;
+	v->halts = state->halts;
+	v->halted_until = state->halted_until;
+	v->waiting = v->look ? sim_wanted(v) : v->deadline;
+}
+
 /**
  * sim_vcpu_fire - the host's timer fires
  * @v: the vCPU

@@ -631,6 +631,20 @@ static void run_floor(const struct scenario *s, int dialect, int wait)
 	vm_destroy(vm);
 }
 
+/* What the policy has learned, and that it learned nothing before. */
+static void run_told_rhythm(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct guest_cpu *c = vm_cpu(vm, 0);
+	__u64 period = c->khz * c->arg[ARG_STEPS] / 1000;
+
+	check(!vcpu_lazy_knows(&vm->vcpus[0], period));
+	harness_all_done(vm);
+	check(vcpu_lazy_knows(&vm->vcpus[0], period));
+	harness_note_vm(vm);
+	vm_destroy(vm);
+}
+
 /* Is the vCPU lazy, and why not?  What user space can do, one by one. */
 static void run_told(const struct scenario *s, int dialect, int wait)
 {
@@ -1019,6 +1033,8 @@ static const struct scenario scenarios[] = {
 	  LAZY, SPIN, { OP_PLAIN_LATER, 150, 250 } },
 	{ "a refusal is counted", run_told_operation, guest_operation,
 	  OURS, SPIN, { OP_BAD_VALUES, 150, 250, GUEST_NOWHERE_GPA | 1 } },
+	{ "what the policy has learned is told", run_told_rhythm, guest_rhythm,
+	  LAZY, SPIN, { 60, 5000 } },
 	{ "a late look is told", run_late, guest_operation, LAZY, BOTH,
 	  { OP_NONE, 100, 200 }, .flags = VM_DIRTY_LOG | VM_LOG_LATER },
 	{ "a late injection is told", run_late, guest_operation, LAZY, BOTH,

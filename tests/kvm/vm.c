@@ -594,18 +594,26 @@ __u64 vcpu_stat(struct vcpu *vcpu, const char *name)
 	vm_die("statistics: no '%s'", name);
 }
 
-/* The word that follows @name there. */
-static void lazy_word(struct vcpu *vcpu, const char *name, char word[64])
+/* One of the feature's debugfs files. */
+static FILE *lazy_file(struct vcpu *vcpu, const char *name)
 {
-	char path[128], key[64];
+	char path[128];
 	FILE *file;
 
-	snprintf(path, sizeof(path),
-		 "/sys/kernel/debug/kvm/%d-%d/vcpu%d/lazy_tscdeadline",
-		 getpid(), vcpu->vm->fd, vcpu->id);
+	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/vcpu%d/%s",
+		 getpid(), vcpu->vm->fd, vcpu->id, name);
 	file = fopen(path, "re");
 	if (!file)
 		vm_die("%s", path);
+	return file;
+}
+
+/* The word that follows @name there. */
+static void lazy_word(struct vcpu *vcpu, const char *name, char word[64])
+{
+	FILE *file = lazy_file(vcpu, "lazy_tscdeadline");
+	char key[64];
+
 	while (fscanf(file, "%63s %63s", key, word) == 2) {
 		if (strcmp(key, name))
 			continue;
@@ -613,7 +621,7 @@ static void lazy_word(struct vcpu *vcpu, const char *name, char word[64])
 		return;
 	}
 	errno = ENOENT;
-	vm_die("%s: no '%s'", path, name);
+	vm_die("no '%s' in debugfs", name);
 }
 
 __u64 vcpu_lazy_stat(struct vcpu *vcpu, const char *name)
@@ -626,6 +634,23 @@ __u64 vcpu_lazy_stat(struct vcpu *vcpu, const char *name)
 	if (*end)
 		vm_die("'%s' is no number: %s", name, word);
 	return value;
+}
+
+bool vcpu_lazy_knows(struct vcpu *vcpu, __u64 period)
+{
+	FILE *file = lazy_file(vcpu, "lazy_tscdeadline_policy");
+	unsigned long long found;
+	bool known = false;
+	char line[512];
+
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "stream %*d %llu", &found) != 1 || !found)
+			continue;
+		printf("# vCPU %d: a period of %llu\n", vcpu->id, found);
+		known |= found - period + period / 16 <= period / 8;
+	}
+	fclose(file);
+	return known;
 }
 
 bool vcpu_lazy_says(struct vcpu *vcpu, const char *name, const char *word)

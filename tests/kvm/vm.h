@@ -102,6 +102,8 @@ __u64 vcpu_stat(struct vcpu *vcpu, const char *name);
 /* A line of the feature's debugfs file: a number, or a word. */
 __u64 vcpu_lazy_stat(struct vcpu *vcpu, const char *name);
 bool vcpu_lazy_says(struct vcpu *vcpu, const char *name, const char *word);
+/* Does the policy know a rhythm of about that many ticks? */
+bool vcpu_lazy_knows(struct vcpu *vcpu, __u64 period);
 /* A parameter of kvm.ko, for all VMs; the second returns what it was. */
 void vm_set_parameter(const char *name, const char *value);
 unsigned int vm_swap_parameter(const char *name, unsigned int value);

@@ -90,12 +90,29 @@ finish()
 	exit
 }
 
+# listen FD: the next line from there, in $line, unless QEMU ends or says nothing for
+# too long.
+listen()
+{
+	local second part='' ended=''
+
+	for ((second = 0; second < LAB_PATIENCE; second++)); do
+		# What it has said last can still be read.
+		kill -0 "${qemu_pid[vm]}" 2>/dev/null || ended=y
+		if IFS= read -r -t 1 -u "$1" line; then
+			line=$part${line%$'\r'}
+			return 0
+		fi
+		part+=$line
+		[ -z "$ended" ] || bail "QEMU $vm has ended"
+	done
+	return 1
+}
+
 # qmp_read: the next thing that QEMU says, in $line.
 qmp_read()
 {
-	IFS= read -r -t $LAB_PATIENCE -u "${qmp_out[vm]}" line ||
-		bail "QEMU $vm does not answer"
-	line=${line%$'\r'}
+	listen "${qmp_out[vm]}" || bail "QEMU $vm does not answer"
 	printf '%s %s\n' "$vm" "$line" >>"$LAB_OUT/qmp"
 	if [[ $line =~ \"event\":\ \"([A-Z_]+)\" ]]; then
 		qmp_seen[vm]+=" ${BASH_REMATCH[1]} "
@@ -231,8 +248,7 @@ guest_wait()
 {
 	local line
 
-	while IFS= read -r -t $LAB_PATIENCE -u "$guest_out" line; do
-		line=${line%$'\r'}
+	while listen "$guest_out"; do
 		case $line in
 		"# $1"*)
 			answer=${line#"# $1"}
