@@ -186,13 +186,19 @@ function known_at(cpu, i)
 	return at[cpu, i] + ((cpu, i) in took ? took[cpu, i] : 0)
 }
 
+# The first want of which lateness is known: with a state, what it waited for then
+function begins(cpu)
+{
+	return (cpu, 0) in at ? 0 : 1
+}
+
 # How late the host's timer was, each time that it fired after a want, which for one
 # that traps begins when the host gets to know.  If it did not before the next want
 # although it was due by then, it was later: nothing has fired at all, or what the
 # guest finds promised at the next want is past.
 function join_lateness(cpu,	i, n, known)
 {
-	i = (cpu, 0) in at ? 0 : 1
+	i = begins(cpu)
 	for (n = 1; n <= looks[cpu] && fires[cpu, n] <= end; n++) {
 		while (i < wants[cpu] && known_at(cpu, i + 1) <= fires[cpu, n])
 			i++
@@ -200,7 +206,7 @@ function join_lateness(cpu,	i, n, known)
 		if (known_at(cpu, i) <= fires[cpu, n] && lateness[cpu, n] != "")
 			late[cpu, i] = late[cpu, i] sprintf(" %.0f", lateness[cpu, n]) delay(cpu, n)
 	}
-	for (i = (cpu, 0) in at ? 0 : 1; i < wants[cpu]; i++) {
+	for (i = begins(cpu); i < wants[cpu]; i++) {
 		known = late[cpu, i]
 		if (known == "" && what[cpu, i])
 			overdue(cpu, i, what[cpu, i] - advance[cpu])

@@ -47,11 +47,13 @@ record_settled()
 	for _ in {1..200}; do
 		state=$(record_state)
 		rest=$(grep -v ' now ' <<<"$state" || true)
-		[ "$rest" != "$before" ] || break
+		if [ "$rest" = "$before" ]; then
+			echo "$state"
+			return
+		fi
 		before=$rest
 	done
-	[ "$rest" = "$before" ] || lab_die "the guest does not wait"
-	echo "$state"
+	lab_die "the guest does not wait"
 }
 
 # record_start DIR: both sides stamp with the TSC; the offset is the vCPU's.

@@ -1616,15 +1616,26 @@ static const char * const lazy_plain_names[LAZY_PLAIN_NR] = {
 	[LAZY_PLAIN_RECORD]	= "record",
 };
 
+/* A line of a file in debugfs */
+struct lazy_row {
+	const char *name;
+	u64 value;
+};
+
+static void lazy_show_rows(struct seq_file *m, const struct lazy_row *rows, int count)
+{
+	int i;
+
+	for (i = 0; i < count; i++)
+		seq_printf(m, "%s %llu\n", rows[i].name, rows[i].value);
+}
+
 static void lazy_show_stats(struct seq_file *m,
 			    struct kvm_lazy_tscdeadline *lazy)
 {
 	const struct lazy_policy *policy = &lazy->policy;
 	const struct lazy_stats *s = &lazy->stats;
-	const struct {
-		const char *name;
-		u64 value;
-	} rows[] = {
+	const struct lazy_row rows[] = {
 		{ "updates", s->updates },
 		{ "published", s->published },
 		{ "plain", s->plain },
@@ -1650,8 +1661,7 @@ static void lazy_show_stats(struct seq_file *m,
 	};
 	int i;
 
-	for (i = 0; i < ARRAY_SIZE(rows); i++)
-		seq_printf(m, "%s %llu\n", rows[i].name, rows[i].value);
+	lazy_show_rows(m, rows, ARRAY_SIZE(rows));
 	for (i = LAZY_OFF_NEVER + 1; i < LAZY_OFF_NR; i++)
 		seq_printf(m, "off_%s %llu\n", lazy_off_names[i], s->off[i]);
 	for (i = LAZY_PLAIN_NOT + 1; i < LAZY_PLAIN_NR; i++)
@@ -1766,6 +1776,32 @@ static void lazy_show_streams(struct seq_file *m, const struct lazy_policy *poli
 	seq_puts(m, "\n");
 }
 
+static void lazy_show_moment(struct seq_file *m, const struct lazy_moment *moment)
+{
+	const struct lazy_policy *policy = &moment->policy;
+	const struct lazy_row rows[] = {
+		{ "now", moment->now },
+		{ "published", moment->published },
+		{ "deadline", moment->deadline },
+		{ "look", moment->look },
+		{ "delivered", moment->delivered },
+		{ "last_look", moment->last_look },
+		{ "short_looks", moment->short_looks },
+		{ "halts", moment->halts },
+		{ "seen", policy->seen },
+		{ "guess", policy->guess },
+		{ "asked", policy->asked },
+		{ "idle", policy->idle },
+		{ "slept", policy->slept },
+		{ "spared", policy->spared },
+		{ "last_pending", policy->last_pending },
+		{ "last_halts", policy->last_halts },
+	};
+
+	lazy_show_rows(m, rows, ARRAY_SIZE(rows));
+	lazy_show_streams(m, policy);
+}
+
 /*
  * What the policy has learned and what is armed, with the names of struct
  * lazy_policy: to find out why something is armed, and for the simulator to start
@@ -1775,30 +1811,12 @@ static int lazy_tscdeadline_policy_show(struct seq_file *m, void *v)
 {
 	struct kvm_vcpu *vcpu = m->private;
 	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
-	const struct lazy_policy *policy;
 	struct lazy_moment moment;
 
 	if (!lazy)
 		return 0;
 	lazy_moment_take(lazy, &moment);
-	policy = &moment.policy;
-	seq_printf(m, "now %llu\n", moment.now);
-	seq_printf(m, "published %llu\n", moment.published);
-	seq_printf(m, "deadline %llu\n", moment.deadline);
-	seq_printf(m, "look %d\n", moment.look);
-	seq_printf(m, "delivered %llu\n", moment.delivered);
-	seq_printf(m, "last_look %llu\n", moment.last_look);
-	seq_printf(m, "short_looks %u\n", moment.short_looks);
-	seq_printf(m, "halts %llu\n", moment.halts);
-	seq_printf(m, "seen %u\n", policy->seen);
-	seq_printf(m, "guess %u\n", policy->guess);
-	seq_printf(m, "asked %llu\n", policy->asked);
-	seq_printf(m, "idle %u\n", policy->idle);
-	seq_printf(m, "slept %llu\n", policy->slept);
-	seq_printf(m, "spared %d\n", policy->spared);
-	seq_printf(m, "last_pending %llu\n", policy->last_pending);
-	seq_printf(m, "last_halts %llu\n", policy->last_halts);
-	lazy_show_streams(m, policy);
+	lazy_show_moment(m, &moment);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(lazy_tscdeadline_policy);

@@ -37,6 +37,15 @@ lab_die()
 	exit 125
 }
 
+# lab_qemu [PROGRAM]: set qemu_command to that QEMU, by default Debian's.
+lab_qemu()
+{
+	qemu_command=(qemu-system-x86_64)
+	# One that is not installed does not find the firmware.
+	# shellcheck disable=SC2034 # for those who source this
+	[ -z "${1:-}" ] || qemu_command=("$1" -L /usr/share/seabios -L /usr/share/qemu)
+}
+
 # lab_releases: read what "make setup" chose.
 lab_releases()
 {
