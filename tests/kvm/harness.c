@@ -362,6 +362,76 @@ void harness_posted(void)
 	harness_pin(0);
 }
 
+/* The n-th number of a row, behind its name; 0 if it has fewer. */
+static __u64 row_count(const char *row, int n)
+{
+	char *end = strchr(row, ':');
+	__u64 value = 0;
+
+	do {
+		const char *at = end + 1;
+
+		value = strtoull(at, &end, 10);
+		if (end == at)
+			return 0;
+	} while (n--);
+	return value;
+}
+
+static bool row_kicks(const char *row)
+{
+	/* A kick, and those that tell of a posted interrupt */
+	static const char * const names[] = { "RES:", "PIN:", "NPI:", "PIW:" };
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		if (strstr(row, names[i]))
+			return true;
+	}
+	return false;
+}
+
+/* Which of a row's numbers is of this CPU; there are only those that are online. */
+static int row_place(const char *head)
+{
+	int n = 0, cpu = sched_getcpu();
+	const char *name;
+
+	for (name = strstr(head, "CPU"); name; name = strstr(name + 3, "CPU"), n++) {
+		if (atoi(name + 3) == cpu)
+			return n;
+	}
+	vm_die("no CPU %d in /proc/interrupts", cpu);
+}
+
+static __u64 sum_interrupts(bool kicks)
+{
+	FILE *file = fopen("/proc/interrupts", "re");
+	char row[4096];
+	__u64 sum = 0;
+	int place;
+
+	if (!file || !fgets(row, sizeof(row), file))
+		vm_die("cannot read /proc/interrupts");
+	place = row_place(row);
+	while (fgets(row, sizeof(row), file)) {
+		if (strchr(row, ':') && row_kicks(row) == kicks)
+			sum += row_count(row, place);
+	}
+	fclose(file);
+	return sum;
+}
+
+__u64 harness_kicks(void)
+{
+	return sum_interrupts(true);
+}
+
+__u64 harness_interrupts(void)
+{
+	return sum_interrupts(false);
+}
+
 static void *job_run(void *arg)
 {
 	struct harness_job *job = arg;

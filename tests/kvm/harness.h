@@ -72,6 +72,12 @@ void harness_cpu(unsigned int n, cpu_set_t *set);
  * timers (nohz_full), and KVM posts their timer interrupts from another one.
  */
 void harness_posted(void);
+/*
+ * What this task's CPU has taken, where it stays on one: the interrupts that make
+ * a vCPU leave its guest for KVM's own reasons, and all others (tick, devices).
+ */
+__u64 harness_kicks(void);
+__u64 harness_interrupts(void);
 /* How many times slower than usual things are here, by the variable LAB_SLOW. */
 unsigned int harness_slow(void);
 void harness_sleep_ms(unsigned int ms);
