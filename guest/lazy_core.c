@@ -436,10 +436,12 @@ static int lazy_tscdeadline_show(struct seq_file *m, void *unused)
 		{ "reenabled", READ_ONCE(lc->reenabled) },
 		{ "native", READ_ONCE(lc->attached) && !READ_ONCE(lc->sharing) },
 		{ "attached", READ_ONCE(lc->attached) },
+		{ "unheeded", READ_ONCE(lc->unheeded) },
 		{ "armed", READ_ONCE(record->armed) },
 		{ "pending", READ_ONCE(record->pending) },
 		{ "version", READ_ONCE(record->version) },
 		{ "features", READ_ONCE(record->features) },
+		{ "count", READ_ONCE(record->count) },
 	};
 	size_t i;
 
