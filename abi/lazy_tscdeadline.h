@@ -153,24 +153,28 @@ static inline int lazy_tscdeadline_cancel_must_trap(__u32 features, __u64 armed,
  * @told: the deadline that was written, and is what the pending field says
  * @counted: how far the record's count field has gone up since before that write,
  *	loaded after @armed
+ * @disproved: the @armed for which this was not 0 after the trap before; else 0
  * @now: the guest's TSC, read after @armed was loaded
  *
  * A host withdraws its promise when the MSR is written.  What "armed" says after
  * that it has promised since, and nothing beyond what is wanted until that has been
  * delivered; or else it is the word of a host that is not there any more: the guest
  * was migrated without a withdrawal.  A host that does not count makes no promise
- * beyond what is wanted in a trap; if it does, the price is one trap.
+ * beyond what is wanted in a trap; if it does, the price is one trap.  As nothing
+ * else tells its word from a dead host's, what was disproved once stays so until
+ * there is something else; if it was a live host's the second time, the price is
+ * again a trap.
  *
  * Return: nonzero if every deadline and every cancel must trap, until after a trap
  * this returns 0.
  */
 static inline int lazy_tscdeadline_is_disproved(__u32 features, __u64 armed,
 						__u64 told, __u32 counted,
-						__u64 now)
+						__u64 disproved, __u64 now)
 {
 	if (features & LAZY_TSCDEADLINE_F_COUNT)
 		return armed && (!counted || (armed > told && told > now));
-	return armed > told;
+	return armed > told || (armed && armed == disproved);
 }
 
 #endif /* _LAZY_TSCDEADLINE_ABI_H */

@@ -114,7 +114,7 @@ int lazy_tscdeadline_share(struct lazy_tscdeadline_cpu *lc)
 		wrmsrl_safe(MSR_KVM_LAZY_TSCDEADLINE, 0);
 	memset(lc->record, 0, sizeof(*lc->record));
 	lc->misses = 0;
-	lc->unheeded = false;
+	lc->disproved = 0;
 	lc->sharing = !wrmsrl_safe(MSR_KVM_LAZY_TSCDEADLINE,
 				   __pa(lc->record) | LAZY_TSCDEADLINE_MSR_ENABLED);
 	lc->refused = !lc->sharing;
@@ -130,7 +130,8 @@ int lazy_tscdeadline_share(struct lazy_tscdeadline_cpu *lc)
  * @lc: state of this CPU
  *
  * From here on every deadline is written to the MSR.  A deadline that is waited
- * for is written once more: hosts of the RFC do not keep it armed.
+ * for is written once more: hosts of the RFC stay armed for what has trapped last,
+ * and do not look any more.
  *
  * Context: on the CPU of @lc, interrupts off; also in a panic.
  */
@@ -164,11 +165,14 @@ static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc, u32 cou
 
 	/* Pairs with smp_wmb() in lazy_publish() of the host. */
 	virt_rmb();
-	lc->unheeded = lazy_tscdeadline_is_disproved(READ_ONCE(record->features), armed,
-						     lc->deadline,
-						     READ_ONCE(record->count) - count, now);
-	lc->promised = lc->unheeded ? 0 : armed;
-	if (likely(!lc->unheeded && armed > now && armed <= lc->deadline)) {
+	if (lazy_tscdeadline_is_disproved(READ_ONCE(record->features), armed, lc->deadline,
+					  READ_ONCE(record->count) - count, lc->disproved,
+					  now))
+		lc->disproved = armed;
+	else
+		lc->disproved = 0;
+	lc->promised = lc->disproved ? 0 : armed;
+	if (likely(!lc->disproved && armed > now && armed <= lc->deadline)) {
 		lc->misses = 0;
 		lc->heal_delay = LAZY_HEAL_MIN;
 		return;
@@ -209,7 +213,7 @@ static void lazy_tscdeadline_program(struct lazy_tscdeadline_cpu *lc, u64 deadli
 	bool trap = true;
 	u32 count;
 
-	/* Without sharing as well: a host of the RFC may not stop looking. */
+	/* Without sharing as well: nothing obliges a host of the RFC to stop looking. */
 	WRITE_ONCE(lc->record->pending, deadline);
 	if (likely(lc->sharing)) {
 		/*
@@ -220,7 +224,7 @@ static void lazy_tscdeadline_program(struct lazy_tscdeadline_cpu *lc, u64 deadli
 		 */
 		virt_mb();
 		armed = READ_ONCE(lc->record->armed);
-		trap = lc->unheeded || lazy_tscdeadline_must_trap(armed, deadline, now);
+		trap = lc->disproved || lazy_tscdeadline_must_trap(armed, deadline, now);
 	}
 	trace_lazy_tscdeadline_program(now, deadline, armed, trap);
 	lc->promised = trap ? 0 : armed;
@@ -267,7 +271,7 @@ static void lazy_tscdeadline_cancel(struct lazy_tscdeadline_cpu *lc, bool leave)
 		/* Pairs as in lazy_tscdeadline_program(). */
 		virt_mb();
 		armed = READ_ONCE(lc->record->armed);
-		trap = !leave || lc->unheeded ||
+		trap = !leave || lc->disproved ||
 		       lazy_tscdeadline_cancel_must_trap(READ_ONCE(lc->record->features),
 							 armed, lc->deadline, rdtsc());
 	}
@@ -394,6 +398,9 @@ static const char *lazy_tscdeadline_reason(struct lazy_tscdeadline_cpu *lc,
 			return "offline";
 		}
 	}
+	/* What is built in keeps the device while its CPU is away. */
+	if (!cpumask_intersects(lc->dev->cpumask, cpu_online_mask))
+		return "offline";
 	if (clockevent_state_detached(lc->dev))
 		return "unbound";
 	if (READ_ONCE(lc->refused))
@@ -436,7 +443,7 @@ static int lazy_tscdeadline_show(struct seq_file *m, void *unused)
 		{ "reenabled", READ_ONCE(lc->reenabled) },
 		{ "native", READ_ONCE(lc->attached) && !READ_ONCE(lc->sharing) },
 		{ "attached", READ_ONCE(lc->attached) },
-		{ "unheeded", READ_ONCE(lc->unheeded) },
+		{ "disproved", READ_ONCE(lc->disproved) },
 		{ "armed", READ_ONCE(record->armed) },
 		{ "pending", READ_ONCE(record->pending) },
 		{ "version", READ_ONCE(record->version) },

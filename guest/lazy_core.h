@@ -23,7 +23,8 @@
  * @sharing: the host has accepted the record; else every deadline is written
  * @refused: the host has not accepted it, but another one may, after a migration
  * @waiting: the interrupt for @deadline has yet to come
- * @unheeded: the last trap has shown that nobody stands for what "armed" says
+ * @disproved: what "armed" said after the last trap, if that has shown that nobody
+ *	stands for it: every deadline traps; 0: it has not
  * @promised: what "armed" said when @deadline was programmed; 0: no look
  * @crossing: TSC at which a deadline was replaced whose interrupt may have been on
  *	its way; 0: none since that came
@@ -52,7 +53,7 @@ struct lazy_tscdeadline_cpu {
 	bool sharing;
 	bool refused;
 	bool waiting;
-	bool unheeded;
+	u64 disproved;
 	u64 promised;
 	u64 crossing;
 	bool timer_ready;

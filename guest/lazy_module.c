@@ -402,6 +402,19 @@ static const char *lazy_tscdeadline_lapic_obstacle(void)
 	return NULL;
 }
 
+/* No CPU has our device any more. */
+static void lazy_tscdeadline_release(void)
+{
+	/*
+	 * Whoever found it in a CPU's tick_device has let go of it.
+	 * /proc/timer_list follows it without rcu_read_lock() and may be
+	 * preempted, so for tasks.  Also where only some CPUs had it, as the
+	 * driver's start failed on another.
+	 */
+	synchronize_rcu_tasks();
+	lazy_tscdeadline_free();
+}
+
 static const char *lazy_tscdeadline_start(void)
 {
 	int ret;
@@ -419,7 +432,7 @@ static const char *lazy_tscdeadline_start(void)
 	cpus_read_unlock();
 	if (ret < 0) {
 		lazy_tscdeadline_unwatch();
-		lazy_tscdeadline_free();
+		lazy_tscdeadline_release();
 		return ret == -ENODEV ? "the host refuses the record" :
 					"a CPU cannot be set up";
 	}
@@ -451,13 +464,7 @@ static void __exit lazy_tscdeadline_exit(void)
 	lazy_tscdeadline_remove_debugfs();
 	cpuhp_remove_state(lazy_cpuhp_state);
 	lazy_tscdeadline_unwatch();
-	/*
-	 * Whoever found our device in a CPU's tick_device has let go of it.
-	 * /proc/timer_list follows it without rcu_read_lock() and may be
-	 * preempted, so for tasks.
-	 */
-	synchronize_rcu_tasks();
-	lazy_tscdeadline_free();
+	lazy_tscdeadline_release();
 }
 module_exit(lazy_tscdeadline_exit);
 

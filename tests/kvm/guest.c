@@ -186,7 +186,7 @@ void guest_enable(void)
 		return;
 	for (i = 0; i < sizeof(*c->record) / sizeof(*word); i++)
 		WRITE_ONCE(word[i], 0);
-	c->unheeded = 0;
+	c->disproved = 0;
 	guest_wrmsr(MSR_KVM_LAZY_TSCDEADLINE, (__u64)c->record |
 		    LAZY_TSCDEADLINE_MSR_ENABLED);
 }
@@ -208,7 +208,7 @@ static int guest_store_pending(struct guest_cpu *c, __u64 deadline, __u64 now)
 	armed = READ_ONCE(record->armed);
 	if (c->dialect == GUEST_RFC)
 		return !armed || deadline < armed;
-	return c->unheeded || lazy_tscdeadline_must_trap(armed, deadline, now);
+	return c->disproved || lazy_tscdeadline_must_trap(armed, deadline, now);
 }
 
 /* Write a deadline; is what the record says still to be believed after that? */
@@ -224,10 +224,12 @@ static void guest_write_deadline(struct guest_cpu *c, __u64 deadline)
 	armed = READ_ONCE(record->armed);
 	/* Pairs with the host's barrier between count and armed. */
 	guest_mb();
-	c->unheeded = lazy_tscdeadline_is_disproved(READ_ONCE(record->features), armed,
-						    deadline,
-						    READ_ONCE(record->count) - count,
-						    guest_rdtsc());
+	if (lazy_tscdeadline_is_disproved(READ_ONCE(record->features), armed, deadline,
+					  READ_ONCE(record->count) - count,
+					  c->disproved, guest_rdtsc()))
+		c->disproved = armed;
+	else
+		c->disproved = 0;
 }
 
 /*
@@ -326,7 +328,7 @@ int guest_cancel(void)
 		WRITE_ONCE(record->pending, 0);
 		/* Pairs with the host's, as in guest_store_pending(). */
 		guest_mb();
-		trap = c->unheeded ||
+		trap = c->disproved ||
 		       lazy_tscdeadline_cancel_must_trap(record->features,
 							 READ_ONCE(record->armed),
 							 c->trapped,

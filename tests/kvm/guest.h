@@ -62,7 +62,7 @@ enum guest_wait {
  * @arg: for the code that runs here
  * @wanted: the deadline that must still be delivered; 0: none
  * @trapped: the latest deadline that the host may hold as a plain one
- * @unheeded: the last trap has shown that nobody stands for armed
+ * @disproved: what armed was when the last trap has shown that nobody stands for it
  * @grace: one interrupt may come although nothing has expired, since the
  *	previous deadline passed before or while it was replaced
  * @settled: no longer, once interrupts have been on
@@ -96,7 +96,7 @@ struct guest_cpu {
 	__u64 arg[GUEST_MAX_ARGS];
 	__u64 wanted;
 	__u64 trapped;
-	int unheeded;
+	__u64 disproved;
 	int grace;
 	int settled;
 	__u64 fired, good, early, stray, graced, ghosts, control;

@@ -128,7 +128,7 @@ void guest_rhythm(void)
 	}
 	/* What is over at once: the guess for the next beat is no leftover. */
 	guest_program(guest_rdtsc());
-	guest_check_eq(c->unheeded, 0);
+	guest_check_eq(c->disproved, 0);
 	guest_wait_fired();
 	guest_judge();
 	guest_linger(guest_rdtsc() + 10 * step);
