@@ -485,10 +485,7 @@ static bool lazy_hit_floor(struct kvm_lazy_tscdeadline *lazy, u64 now)
 		lazy->short_looks -= leaked;
 		lazy->last_look += leaked * slot;
 	}
-	if (++lazy->short_looks < LAZY_SHORT_LOOKS)
-		return false;
-	lazy_count_plain(lazy, LAZY_PLAIN_FLOOR);
-	return true;
+	return ++lazy->short_looks >= LAZY_SHORT_LOOKS;
 }
 
 /*
@@ -536,6 +533,8 @@ static enum lazy_verdict lazy_look_rearm(struct kvm_lazy_tscdeadline *lazy,
 	if (kvm_vcpu_is_blocking(lazy->vcpu))
 		lazy_policy_asleep(&lazy->policy, now);
 	lazy_arm(lazy, wanted, now, published && !floor);
+	if (floor && published && lazy->look)
+		lazy_count_plain(lazy, LAZY_PLAIN_FLOOR);
 	if (lazy->look) {
 		lazy->stats.rearmed++;
 		return LAZY_LOOK_REARM;
@@ -547,9 +546,10 @@ static enum lazy_verdict lazy_look_rearm(struct kvm_lazy_tscdeadline *lazy,
 static enum lazy_verdict lazy_look_expired(struct kvm_lazy_tscdeadline *lazy,
 					   u64 deadline, u64 now, u64 published)
 {
+	u64 due;
+
 	lazy_timer(lazy)->tscdeadline = deadline;
 	lazy->look = false;
-	lazy->short_looks = 0;
 	lazy->delivered = deadline;
 	lazy->predict = published;
 	lazy->stats.expired++;
@@ -559,9 +559,9 @@ static enum lazy_verdict lazy_look_expired(struct kvm_lazy_tscdeadline *lazy,
 	 */
 	if (published > lazy->asked)
 		WRITE_ONCE(lazy->asked, published);
-	if (now > deadline)
-		lazy->stats.late_max = max(lazy->stats.late_max,
-					   now - deadline);
+	due = max(deadline, lazy->asked);
+	if (now > due)
+		lazy->stats.late_max = max(lazy->stats.late_max, now - due);
 	lazy_policy_delivered(&lazy->policy, deadline);
 	return LAZY_LOOK_EXPIRED;
 }
@@ -968,6 +968,8 @@ static void lazy_update_arm(struct kvm_lazy_tscdeadline *lazy, u64 deadline,
 	now = lazy_guest_tsc(lazy);
 	lazy_policy_awake(&lazy->policy, now);
 	lazy_policy_wanted(&lazy->policy, deadline);
+	/* The vCPU itself has paid for this one. */
+	lazy->short_looks = 0;
 	lazy_arm(lazy, deadline, now, true);
 	lazy->stats.published++;
 }
@@ -1097,16 +1099,32 @@ static void lazy_policy_reset(struct kvm_lazy_tscdeadline *lazy)
 /*
  * There is no record to read.  The deadline that the timer is armed for stands:
  * it is not later than the one the guest wants, nor than what it was promised.
- * Stranded, it is earlier than that, and the guest may rely on the promise
- * afterwards if its memory comes back: lazy mode lasts until that has been
- * withdrawn.
+ * But a promise that is not over outlives it, if the guest writes another deadline
+ * (or has, when it is stranded) and its memory comes back: the guest may rely on it
+ * after that.  So lazy mode lasts until it has been withdrawn.
  */
 static void lazy_unreachable(struct kvm_lazy_tscdeadline *lazy)
 {
-	if (lazy_is_stranded(lazy))
+	if (lazy_is_stranded(lazy) || lazy->published > lazy_guest_tsc(lazy)) {
+		lazy_forget(lazy);
 		lazy_count_plain(lazy, LAZY_PLAIN_RECORD);
-	else
+	} else {
 		lazy_turn_off(lazy, LAZY_OFF_UNREACHABLE);
+	}
+}
+
+/*
+ * A promise that was stranded has been withdrawn.  The guest may have relied on it
+ * for @pending, when its memory was there again and what it had trapped for was over;
+ * nothing is armed then.  What it trapped for is earlier than what was promised.
+ */
+static bool lazy_was_relied_upon(struct kvm_lazy_tscdeadline *lazy, u64 promised,
+				 u64 pending)
+{
+	struct kvm_timer *ktimer = lazy_timer(lazy);
+
+	return lazy_is_tscdeadline(lazy) && pending >= promised &&
+	       !ktimer->tscdeadline && !atomic_read(&ktimer->pending);
 }
 
 /*
@@ -1118,6 +1136,7 @@ static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
 {
 	struct kvm_timer *ktimer = lazy_timer(lazy);
 	u64 published, pending = 0, now;
+	bool stranded;
 	int idx;
 
 	idx = srcu_read_lock(&lazy->vcpu->kvm->srcu);
@@ -1127,20 +1146,26 @@ static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
 	}
 
 	published = lazy->published;
+	stranded = lazy_is_stranded(lazy);
 	if (!lazy_withdraw(lazy, &pending)) {
 		lazy_look_lost(lazy);
 	} else {
 		/* Unpublished look: the floor; only a cancel is honoured. */
 		if (lazy->look && (published || !pending))
 			ktimer->tscdeadline = lazy_wanted(lazy, pending);
+		else if (stranded && lazy_was_relied_upon(lazy, published, pending))
+			ktimer->tscdeadline = pending;
 		lazy->look = false;
 		if (lazy->policy.khz != lazy->vcpu->arch.virtual_tsc_khz)
 			lazy_policy_reset(lazy);
 		now = lazy_guest_tsc(lazy);
 		if (publish && pending && pending == ktimer->tscdeadline &&
-		    !atomic_read(&ktimer->pending) && lazy_may_publish(lazy) &&
-		    !lazy_hit_floor(lazy, now))
-			lazy_arm(lazy, pending, now, true);
+		    !atomic_read(&ktimer->pending) && lazy_may_publish(lazy)) {
+			if (lazy_hit_floor(lazy, now))
+				lazy_count_plain(lazy, LAZY_PLAIN_FLOOR);
+			else
+				lazy_arm(lazy, pending, now, true);
+		}
 	}
 	lazy->predict = false;
 	if (published || lazy->published)
@@ -1285,8 +1310,13 @@ void kvm_lazy_tscdeadline_user_exit(struct kvm_vcpu *vcpu)
 {
 	struct kvm_lazy_tscdeadline *lazy = lazy_of(vcpu->arch.apic);
 
-	if (lazy && lazy->msr && lazy_is_logged(lazy))
+	if (!lazy || !lazy->msr)
+		return;
+	if (lazy_is_logged(lazy))
 		kvm_lazy_tscdeadline_flush(vcpu);
+	/* The VMM may be about to bring the record's memory back. */
+	if (lazy_is_stranded(lazy))
+		lazy_request(vcpu);
 }
 
 /* Would a look for what is published find nothing due? */

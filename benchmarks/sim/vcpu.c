@@ -166,10 +166,7 @@ static bool sim_hit_floor(struct sim_vcpu *v, u64 now)
 		v->short_looks -= leaked;
 		v->last_look += leaked * v->floor_slot;
 	}
-	if (++v->short_looks < SIM_SHORT_LOOKS)
-		return false;
-	v->n.floor += sim_counted(v, now);
-	return true;
+	return ++v->short_looks >= SIM_SHORT_LOOKS;
 }
 
 static void sim_look_rearm(struct sim_vcpu *v, u64 wanted, u64 now, bool active,
@@ -184,6 +181,7 @@ static void sim_look_rearm(struct sim_vcpu *v, u64 wanted, u64 now, bool active,
 	if (now < v->halted_until)
 		lazy_policy_asleep(&v->policy, now);
 	sim_arm(v, wanted, now, published && !floor);
+	v->n.floor += floor && published && counted && v->look;
 	v->n.wasted += counted ? v->policy.wasted - wasted : 0;
 	v->n.rearmed += counted && v->look;
 	v->n.disarmed += counted && !v->look;
@@ -206,7 +204,6 @@ static void sim_look_expired(struct sim_vcpu *v, u64 deadline, u64 *now,
 			     bool published)
 {
 	v->look = false;
-	v->short_looks = 0;
 	v->delivered = deadline;
 	lazy_policy_delivered(&v->policy, deadline);
 	sim_deliver(v, deadline, now);
@@ -352,6 +349,7 @@ void sim_vcpu_write(struct sim_vcpu *v, u64 now, u64 deadline)
 	if (deadline && v->mode != SIM_OFF) {
 		lazy_policy_awake(&v->policy, now);
 		lazy_policy_wanted(&v->policy, deadline);
+		v->short_looks = 0;
 		sim_arm(v, deadline, now, true);
 	}
 	sim_check(v, now);

@@ -463,6 +463,59 @@ void guest_strand(void)
 	guest_finish();
 }
 
+/*
+ * The same, but the memory is back before the host knows, and what was written is
+ * over: the guest relies on what it was promised.
+ */
+void guest_rely(void)
+{
+	struct guest_cpu *c = guest_self();
+	__u64 first = guest_ms(c->arg[ARG_FIRST_MS]), soon;
+	int trap;
+
+	guest_start();
+	guest_set_up_skip(first, guest_ms(c->arg[ARG_SECOND_MS]));
+	soon = guest_rdtsc() + first / 8;
+	WRITE_ONCE(guest_record()->pending, soon);
+	guest_call(GUEST_CALL_SYNC);
+	guest_write_plain(soon);
+	guest_wait_fired();
+	guest_judge();
+	WRITE_ONCE(c->result[0], 1);
+	while (!READ_ONCE(c->arg[ARG_BACK]))
+		guest_window();
+	trap = guest_program(guest_rdtsc() + 2 * first);
+	/* Of ours this may be too slow: then it does not rely on it. */
+	guest_check(c->dialect != GUEST_RFC || !trap);
+	guest_call(GUEST_CALL_SYNC);
+	guest_wait_fired();
+	guest_linger(c->last);
+	guest_still_works();
+	guest_finish();
+}
+
+/*
+ * A look is published, the record's memory is gone for a moment, and just then the
+ * host has a reason to withdraw.  The guest knows nothing of that.
+ */
+void guest_unread(void)
+{
+	struct guest_cpu *c = guest_self();
+	__u64 first = guest_ms(c->arg[ARG_FIRST_MS]);
+
+	guest_start();
+	guest_set_up_skip(first, guest_ms(c->arg[ARG_SECOND_MS]));
+	guest_call(GUEST_CALL_SYNC);
+	guest_program(guest_rdtsc() + first / 8);
+	guest_wait_fired();
+	guest_judge();
+	guest_program(guest_rdtsc() + 2 * first);
+	guest_wait_fired();
+	guest_linger(c->last);
+	guest_still_works();
+	guest_finish();
+}
+
 /* vCPU 1 is in lazy mode, halted or busy, when vCPU 0 resets it. */
 void guest_init_ipi(void)
 {

@@ -43,6 +43,7 @@ enum guest_op {
 #define ARG_FIRST_MS	1
 #define ARG_SECOND_MS	2
 #define ARG_BAD		3	/* the value to try, for OP_BAD_VALUES */
+#define ARG_BACK	3	/* set by the host: the record's memory is back */
 
 /* How guest_neighbours() lays out the record and what else KVM writes to. */
 #define ARG_OVERLAP	1	/* all at the record itself */
@@ -68,6 +69,8 @@ void guest_refused(void);
 void guest_refused_no_apic(void);
 void guest_hole(void);
 void guest_strand(void);
+void guest_rely(void);
+void guest_unread(void);
 void guest_init_ipi(void);
 void guest_scribble(void);
 void guest_storm(void);

@@ -504,6 +504,62 @@ static void run_strand(const struct scenario *s, int dialect, int wait)
 	vm_destroy(vm);
 }
 
+/* The memory goes, but not the slot: KVM is told when it goes, not when it comes. */
+static void protect_record(struct vm *vm, int prot)
+{
+	if (mprotect(vm->record_page, VM_RECORD_SIZE, prot))
+		vm_die("cannot change the protection of the record");
+}
+
+static void *give_back(void *arg)
+{
+	struct vm *vm = arg;
+	struct guest_cpu *cpu = vm_cpu(vm, 0);
+
+	while (!READ_ONCE(cpu->result[0]))
+		harness_sleep_ms(1);
+	protect_record(vm, PROT_READ | PROT_WRITE);
+	WRITE_ONCE(cpu->arg[ARG_BACK], 1);
+	return NULL;
+}
+
+/* See guest_rely(). */
+static void run_rely(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	pthread_t thread;
+
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	protect_record(vm, PROT_NONE);
+	if (pthread_create(&thread, NULL, give_back, vm))
+		vm_die("cannot create a thread");
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	pthread_join(thread, NULL);
+	check(vcpu_lazy_says(vcpu, "last_plain", "record"));
+	harness_until(vcpu, GUEST_CALL_DONE);
+	harness_note_vm(vm);
+	vm_destroy(vm);
+}
+
+/* See guest_unread(). */
+static void run_unread(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	check_published(vm);
+	protect_record(vm, PROT_NONE);
+	check(vcpu_get_msr(vcpu, GUEST_MSR_TSC_DEADLINE));
+	check(vcpu_lazy_says(vcpu, "last_plain", "record"));
+	protect_record(vm, PROT_READ | PROT_WRITE);
+	harness_until(vcpu, GUEST_CALL_DONE);
+	check(!vcpu_lazy_says(vcpu, "state", "off"));
+	harness_note_vm(vm);
+	vm_destroy(vm);
+}
+
 /*
  * What the record was has become something else (a kexec without a word to the
  * host, a page given to another guest kernel): the host does not write there, and
@@ -552,8 +608,8 @@ static void run_init_ipi(const struct scenario *s, int dialect, int wait)
 }
 
 /*
- * What the floor promises: KVM's limit for periodic timers, and a few looks more
- * for each delivery and each write.
+ * What the floor promises of looks that deliver nothing: KVM's limit for periodic
+ * timers, and a few more for each write.
  */
 #define SHORT_LOOKS	16
 #define LOOK_PERIOD_US	200
@@ -567,9 +623,9 @@ static void check_rate(struct vcpu *vcpu, __u64 us)
 		return;
 	looks = vcpu_lazy_stat(vcpu, "looks_sw") +
 		vcpu_lazy_stat(vcpu, "looks_vcpu");
-	events = vcpu_lazy_stat(vcpu, "expired") +
-		 vcpu_lazy_stat(vcpu, "updates") + vcpu_lazy_stat(vcpu, "lost");
-	harness_note("vCPU %d: %llu looks in %llu ms, floor hit %llu times",
+	looks -= vcpu_lazy_stat(vcpu, "expired");
+	events = vcpu_lazy_stat(vcpu, "updates") + vcpu_lazy_stat(vcpu, "lost");
+	harness_note("vCPU %d: %llu looks in vain in %llu ms, floor hit %llu times",
 		     vcpu->id, looks, us / 1000, vcpu_lazy_stat(vcpu, "floor"));
 	check(looks <= us / LOOK_PERIOD_US + SHORT_LOOKS * (events + 1));
 }
@@ -979,6 +1035,10 @@ static const struct scenario scenarios[] = {
 		sync_slot_long, 0),
 	{ "slot missing when an earlier deadline is written", run_strand,
 	  guest_strand, LAZY, BOTH, { OP_NONE, 400, 1000 } },
+	{ "memory gone, back before the host knows", run_rely, guest_rely, LAZY, BOTH,
+	  { OP_NONE, 800, 1600 } },
+	{ "memory gone while the deadline is read", run_unread, guest_unread, LAZY, BOTH,
+	  { OP_NONE, 800, 1600 } },
 	AT_SYNC("memory dropped with MADV_DONTNEED", BOTH, OP_FRESH,
 		sync_dontneed, 0),
 	AT_SYNC("memory replaced", BOTH, OP_NONE, sync_replace, 0),
