@@ -88,7 +88,7 @@ enum lazy_late_where {
  * A sibling vCPU can move "pending" ahead for ever, a little at a time, at no
  * cost to itself.  Looks that only re-arm fill a bucket that leaks one of them
  * per min_timer_period_us, which is what KVM grants periodic APIC timers, and
- * that a delivered deadline empties.  When it holds LAZY_SHORT_LOOKS, the next
+ * that a write of the MSR by the vCPU empties.  When it holds LAZY_SHORT_LOOKS, the next
  * deadline is armed without being published and is delivered whatever "pending"
  * says then (except 0).  The vCPU's own writes trap until then, so a guest that
  * really has such short timers is served exactly.
@@ -1015,6 +1015,9 @@ void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic, u64 deadline)
 	lazy_forget(lazy);
 	apic->lapic_timer.tscdeadline = deadline;
 	if (!lazy_record_trylock(lazy)) {
+		/* Stranded: by the time of another look this has been delivered. */
+		if (lazy->published)
+			lazy->delivered = deadline;
 		lazy_count_plain(lazy, LAZY_PLAIN_RECORD);
 		lazy_request(apic->vcpu);
 		goto out;
@@ -1097,33 +1100,47 @@ static void lazy_policy_reset(struct kvm_lazy_tscdeadline *lazy)
 }
 
 /*
- * There is no record to read.  The deadline that the timer is armed for stands:
- * it is not later than the one the guest wants, nor than what it was promised.
- * But a promise that is not over outlives it, if the guest writes another deadline
- * (or has, when it is stranded) and its memory comes back: the guest may rely on it
- * after that.  So lazy mode lasts until it has been withdrawn.
+ * There is no record to read.  Lazy mode lasts until what was promised has been
+ * withdrawn, as the guest may rely on that when its memory comes back: so the look
+ * for it stays, and if what is armed is another deadline (stranded), there is one
+ * again when that has been delivered.  When the look is due and the record is still
+ * gone, nobody knows what is wanted, and an interrupt is what keeps the promise.
  */
 static void lazy_unreachable(struct kvm_lazy_tscdeadline *lazy)
 {
-	if (lazy_is_stranded(lazy) || lazy->published > lazy_guest_tsc(lazy)) {
-		lazy_forget(lazy);
-		lazy_count_plain(lazy, LAZY_PLAIN_RECORD);
-	} else {
+	struct kvm_timer *ktimer = lazy_timer(lazy);
+	u64 now = lazy_guest_tsc(lazy), deadline = ktimer->tscdeadline;
+
+	if (!lazy->published) {
 		lazy_turn_off(lazy, LAZY_OFF_UNREACHABLE);
+		return;
+	}
+	lazy_count_plain(lazy, LAZY_PLAIN_RECORD);
+	if (!lazy_is_tscdeadline(lazy))
+		return;
+	if (lazy->look) {
+		if (deadline > now + lazy_spin_cycles(lazy))
+			return;
+		lazy_forget(lazy);
+		lazy->delivered = deadline;
+	} else if (!deadline && !atomic_read(&ktimer->pending) &&
+		   lazy->published > now) {
+		ktimer->tscdeadline = lazy->published;
+		lazy->look = true;
 	}
 }
 
 /*
  * A promise that was stranded has been withdrawn.  The guest may have relied on it
- * for @pending, when its memory was there again and what it had trapped for was over;
- * nothing is armed then.  What it trapped for is earlier than what was promised.
+ * for @pending, when its memory was there again and what it had trapped for was over:
+ * nothing is armed then.
  */
 static bool lazy_was_relied_upon(struct kvm_lazy_tscdeadline *lazy, u64 promised,
 				 u64 pending)
 {
 	struct kvm_timer *ktimer = lazy_timer(lazy);
 
-	return lazy_is_tscdeadline(lazy) && pending >= promised &&
+	return lazy_is_tscdeadline(lazy) && lazy_wanted(lazy, pending) >= promised &&
 	       !ktimer->tscdeadline && !atomic_read(&ktimer->pending);
 }
 
@@ -1147,6 +1164,12 @@ static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
 
 	published = lazy->published;
 	stranded = lazy_is_stranded(lazy);
+	/*
+	 * The guest may have replaced what is armed, but it may also be from code that
+	 * knows nothing of pending.  Its injection has the service come again.
+	 */
+	if (publish && stranded && ktimer->tscdeadline)
+		goto unlock;
 	if (!lazy_withdraw(lazy, &pending)) {
 		lazy_look_lost(lazy);
 	} else {
@@ -1155,6 +1178,8 @@ static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
 			ktimer->tscdeadline = lazy_wanted(lazy, pending);
 		else if (stranded && lazy_was_relied_upon(lazy, published, pending))
 			ktimer->tscdeadline = pending;
+		else if (stranded)
+			lazy->delivered = 0;
 		lazy->look = false;
 		if (lazy->policy.khz != lazy->vcpu->arch.virtual_tsc_khz)
 			lazy_policy_reset(lazy);
@@ -1173,6 +1198,7 @@ static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
 	lazy->stats.flushed++;
 	trace_kvm_lazy_tscdeadline_flush(lazy->vcpu->vcpu_id, published,
 					 ktimer->tscdeadline);
+unlock:
 	lazy_record_unlock(lazy);
 	local_irq_enable();
 out:

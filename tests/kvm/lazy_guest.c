@@ -465,12 +465,12 @@ void guest_strand(void)
 
 /*
  * The same, but the memory is back before the host knows, and what was written is
- * over: the guest relies on what it was promised.
+ * over: the guest relies on what it was promised (an RFC guest also if that is over).
  */
 void guest_rely(void)
 {
 	struct guest_cpu *c = guest_self();
-	__u64 first = guest_ms(c->arg[ARG_FIRST_MS]), soon;
+	__u64 first = guest_ms(c->arg[ARG_FIRST_MS]), soon, fired;
 	int trap;
 
 	guest_start();
@@ -481,13 +481,23 @@ void guest_rely(void)
 	guest_write_plain(soon);
 	guest_wait_fired();
 	guest_judge();
+	if (c->arg[ARG_OP] == OP_LATER) {
+		/* Nobody knows what is wanted when the look is due: an interrupt. */
+		fired = c->fired;
+		while (c->fired == fired)
+			guest_window();
+		c->stray = 0;
+		c->early = 0;
+	}
 	WRITE_ONCE(c->result[0], 1);
 	while (!READ_ONCE(c->arg[ARG_BACK]))
 		guest_window();
 	trap = guest_program(guest_rdtsc() + 2 * first);
 	/* Of ours this may be too slow: then it does not rely on it. */
 	guest_check(c->dialect != GUEST_RFC || !trap);
-	guest_call(GUEST_CALL_SYNC);
+	/* There is no look any more, but KVM_RUN returns. */
+	if (c->arg[ARG_OP] == OP_LATER)
+		guest_call(GUEST_CALL_SYNC);
 	guest_wait_fired();
 	guest_linger(c->last);
 	guest_still_works();
