@@ -170,6 +170,8 @@ struct lazy_stats {
  * @msr: MSR_KVM_LAZY_TSCDEADLINE; 0: lazy mode is off
  * @published: the host's own copy of what it wrote to the record's armed field
  * @look: expiry of the timer is a look; else it is injected
+ * @gone: the record's memory was gone when something was promised: the guest may
+ *	have been in it since, without a word of the host
  * @restart: vCPU context re-armed while the hv timer is being cancelled
  * @predict: a deadline was delivered and the next may be armed unasked
  * @delivered: the deadline that was delivered last: if it still is what pending
@@ -193,6 +195,7 @@ struct kvm_lazy_tscdeadline {
 	u64 msr;
 	u64 published;
 	bool look;
+	bool gone;
 	bool restart;
 	bool predict;
 	u64 delivered;
@@ -425,6 +428,7 @@ static void lazy_publish(struct kvm_lazy_tscdeadline *lazy, u64 deadline)
 	struct lazy_tscdeadline_record *rec = lazy_record(lazy);
 	u64 advance = lazy_advance_cycles(lazy);
 
+	lazy->gone = false;
 	lazy->published = deadline > advance ? deadline - advance : 1;
 	/* Whatever it was: what matters is that it changes. */
 	WRITE_ONCE(rec->count, READ_ONCE(rec->count) + 1);
@@ -1015,9 +1019,6 @@ void kvm_lazy_tscdeadline_update(struct kvm_lapic *apic, u64 deadline)
 	lazy_forget(lazy);
 	apic->lapic_timer.tscdeadline = deadline;
 	if (!lazy_record_trylock(lazy)) {
-		/* Stranded: by the time of another look this has been delivered. */
-		if (lazy->published)
-			lazy->delivered = deadline;
 		lazy_count_plain(lazy, LAZY_PLAIN_RECORD);
 		lazy_request(apic->vcpu);
 		goto out;
@@ -1106,7 +1107,7 @@ static void lazy_policy_reset(struct kvm_lazy_tscdeadline *lazy)
  * again when that has been delivered.  When the look is due and the record is still
  * gone, nobody knows what is wanted, and an interrupt is what keeps the promise.
  */
-static void lazy_unreachable(struct kvm_lazy_tscdeadline *lazy)
+static void lazy_unreachable(struct kvm_lazy_tscdeadline *lazy, bool publish)
 {
 	struct kvm_timer *ktimer = lazy_timer(lazy);
 	u64 now = lazy_guest_tsc(lazy), deadline = ktimer->tscdeadline;
@@ -1115,17 +1116,19 @@ static void lazy_unreachable(struct kvm_lazy_tscdeadline *lazy)
 		lazy_turn_off(lazy, LAZY_OFF_UNREACHABLE);
 		return;
 	}
+	lazy->gone = true;
 	lazy_count_plain(lazy, LAZY_PLAIN_RECORD);
 	if (!lazy_is_tscdeadline(lazy))
 		return;
-	if (lazy->look) {
-		if (deadline > now + lazy_spin_cycles(lazy))
-			return;
+	if (lazy->look && deadline > now + lazy_spin_cycles(lazy))
+		return;
+	if (deadline) {
+		/* By the time of another look it has been delivered. */
 		lazy_forget(lazy);
 		lazy->delivered = deadline;
-	} else if (!deadline && !atomic_read(&ktimer->pending) &&
+	} else if (publish && !atomic_read(&ktimer->pending) &&
 		   lazy->published > now) {
-		ktimer->tscdeadline = lazy->published;
+		ktimer->tscdeadline = lazy->published + lazy_advance_cycles(lazy);
 		lazy->look = true;
 	}
 }
@@ -1158,18 +1161,19 @@ static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
 
 	idx = srcu_read_lock(&lazy->vcpu->kvm->srcu);
 	if (!lazy_record_lock_quiet(lazy)) {
-		lazy_unreachable(lazy);
+		lazy_unreachable(lazy, publish);
 		goto out;
 	}
 
 	published = lazy->published;
-	stranded = lazy_is_stranded(lazy);
+	stranded = lazy->gone && lazy_is_stranded(lazy);
 	/*
 	 * The guest may have replaced what is armed, but it may also be from code that
 	 * knows nothing of pending.  Its injection has the service come again.
 	 */
-	if (publish && stranded && ktimer->tscdeadline)
+	if (publish && stranded && lazy_is_tscdeadline(lazy) && ktimer->tscdeadline)
 		goto unlock;
+	lazy->gone = false;
 	if (!lazy_withdraw(lazy, &pending)) {
 		lazy_look_lost(lazy);
 	} else {
@@ -1249,6 +1253,8 @@ void kvm_lazy_tscdeadline_flush(struct kvm_vcpu *vcpu)
 
 	lazy_resync(lazy, false);
 	lazy_restart(lazy);
+	if (lazy_is_stranded(lazy))
+		lazy_request(vcpu);
 }
 
 /**
@@ -1419,7 +1425,7 @@ void kvm_lazy_tscdeadline_halt(struct kvm_vcpu *vcpu)
 		return;
 	/* This cancels the hrtimer; its callback may have looked before. */
 	if (!lazy_record_lock_quiet(lazy)) {
-		lazy_unreachable(lazy);
+		lazy_unreachable(lazy, true);
 		lazy_start_hrtimer(lazy);
 		return;
 	}

@@ -437,6 +437,28 @@ void guest_hole(void)
 	guest_finish();
 }
 
+/* A look is published; what is wanted then, and is still to be written, is earlier. */
+static __u64 guest_set_up_earlier(__u64 first, __u64 earlier)
+{
+	__u64 deadline;
+
+	guest_start();
+	guest_set_up_skip(first, guest_ms(guest_self()->arg[ARG_SECOND_MS]));
+	deadline = guest_rdtsc() + earlier;
+	WRITE_ONCE(guest_record()->pending, deadline);
+	guest_call(GUEST_CALL_SYNC);
+	return deadline;
+}
+
+/* What is wanted comes, once, and all goes on. */
+static void guest_goes_on(void)
+{
+	guest_wait_fired();
+	guest_linger(guest_self()->last);
+	guest_still_works();
+	guest_finish();
+}
+
 /*
  * A look is published when the guest wants something earlier, and traps for it; but
  * the record's memory is gone just then, so what is published cannot be withdrawn.
@@ -445,22 +467,14 @@ void guest_hole(void)
 void guest_strand(void)
 {
 	struct guest_cpu *c = guest_self();
-	__u64 first = guest_ms(c->arg[ARG_FIRST_MS]), soon;
+	__u64 first = guest_ms(c->arg[ARG_FIRST_MS]);
 
-	guest_start();
-	guest_set_up_skip(first, guest_ms(c->arg[ARG_SECOND_MS]));
-	soon = guest_rdtsc() + first / 4;
-	WRITE_ONCE(guest_record()->pending, soon);
-	guest_call(GUEST_CALL_SYNC);
-	guest_write_plain(soon);
+	guest_write_plain(guest_set_up_earlier(first, first / 4));
 	guest_call(GUEST_CALL_SYNC);
 	guest_wait_fired();
 	guest_judge();
 	guest_program(guest_rdtsc() + 2 * first);
-	guest_wait_fired();
-	guest_linger(c->last);
-	guest_still_works();
-	guest_finish();
+	guest_goes_on();
 }
 
 /*
@@ -470,15 +484,10 @@ void guest_strand(void)
 void guest_rely(void)
 {
 	struct guest_cpu *c = guest_self();
-	__u64 first = guest_ms(c->arg[ARG_FIRST_MS]), soon, fired;
+	__u64 first = guest_ms(c->arg[ARG_FIRST_MS]), fired;
 	int trap;
 
-	guest_start();
-	guest_set_up_skip(first, guest_ms(c->arg[ARG_SECOND_MS]));
-	soon = guest_rdtsc() + first / 8;
-	WRITE_ONCE(guest_record()->pending, soon);
-	guest_call(GUEST_CALL_SYNC);
-	guest_write_plain(soon);
+	guest_write_plain(guest_set_up_earlier(first, first / 8));
 	guest_wait_fired();
 	guest_judge();
 	if (c->arg[ARG_OP] == OP_LATER) {
@@ -493,15 +502,12 @@ void guest_rely(void)
 	while (!READ_ONCE(c->arg[ARG_BACK]))
 		guest_window();
 	trap = guest_program(guest_rdtsc() + 2 * first);
-	/* Of ours this may be too slow: then it does not rely on it. */
+	/* Ours does not rely on what is over: on a slow machine it may be. */
 	guest_check(c->dialect != GUEST_RFC || !trap);
 	/* There is no look any more, but KVM_RUN returns. */
 	if (c->arg[ARG_OP] == OP_LATER)
 		guest_call(GUEST_CALL_SYNC);
-	guest_wait_fired();
-	guest_linger(c->last);
-	guest_still_works();
-	guest_finish();
+	guest_goes_on();
 }
 
 /*
@@ -520,10 +526,7 @@ void guest_unread(void)
 	guest_wait_fired();
 	guest_judge();
 	guest_program(guest_rdtsc() + 2 * first);
-	guest_wait_fired();
-	guest_linger(c->last);
-	guest_still_works();
-	guest_finish();
+	guest_goes_on();
 }
 
 /* vCPU 1 is in lazy mode, halted or busy, when vCPU 0 resets it. */

@@ -53,6 +53,13 @@ struct scenario {
 	struct vm *(*at_sync)(struct vm *vm);
 };
 
+/* The host has to be there before the first deadline. */
+static void be_patient(struct guest_cpu *c)
+{
+	c->arg[ARG_FIRST_MS] *= harness_slow();
+	c->arg[ARG_SECOND_MS] *= harness_slow();
+}
+
 static struct vm *new_vm(const struct scenario *s, int dialect, int wait)
 {
 	int i, nr_vcpus = s->vcpus ? s->vcpus : 1;
@@ -64,11 +71,8 @@ static struct vm *new_vm(const struct scenario *s, int dialect, int wait)
 		c->dialect = dialect;
 		c->wait = wait;
 		memcpy(c->arg, s->arg, sizeof(c->arg));
-		if (s->at_sync) {
-			/* The host has to be there before the first of them. */
-			c->arg[ARG_FIRST_MS] *= harness_slow();
-			c->arg[ARG_SECOND_MS] *= harness_slow();
-		}
+		if (s->at_sync)
+			be_patient(c);
 	}
 	return vm;
 }
@@ -511,6 +515,7 @@ static void run_strand(const struct scenario *s, int dialect, int wait)
 	struct vm *vm = new_vm(s, dialect, wait);
 	struct vcpu *vcpu = &vm->vcpus[0];
 
+	be_patient(vm_cpu(vm, 0));
 	harness_until(vcpu, GUEST_CALL_SYNC);
 	vm_set_record_slot(vm, false);
 	harness_until(vcpu, GUEST_CALL_SYNC);
@@ -540,6 +545,7 @@ static void run_rely(const struct scenario *s, int dialect, int wait)
 	struct vcpu *vcpu = &vm->vcpus[0];
 	pthread_t thread;
 
+	be_patient(vm_cpu(vm, 0));
 	harness_until(vcpu, GUEST_CALL_SYNC);
 	protect_record(vm, PROT_NONE);
 	if (pthread_create(&thread, NULL, give_back, vm))
@@ -559,6 +565,7 @@ static void run_unread(const struct scenario *s, int dialect, int wait)
 	struct vm *vm = new_vm(s, dialect, wait);
 	struct vcpu *vcpu = &vm->vcpus[0];
 
+	be_patient(vm_cpu(vm, 0));
 	harness_until(vcpu, GUEST_CALL_SYNC);
 	sync_unread(vm);
 	harness_until(vcpu, GUEST_CALL_DONE);
@@ -1046,7 +1053,7 @@ static const struct scenario scenarios[] = {
 	{ "memory gone, back before the host knows", run_rely, guest_rely, LAZY, BOTH,
 	  { OP_NONE, 800, 1600 } },
 	{ "memory gone until the promise is over", run_rely, guest_rely, LAZY, BOTH,
-	  { OP_LATER, 200, 1600 } },
+	  { OP_LATER, 400, 1600 } },
 	AT_SYNC("memory gone while the deadline is read, no more", BOTH, OP_NONE,
 		sync_unread, 0),
 	AT_SYNC("memory gone while the deadline is read, then later", BOTH, OP_LATER,
