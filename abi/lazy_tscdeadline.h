@@ -147,13 +147,13 @@ static inline int lazy_tscdeadline_cancel_must_trap(__u32 features, __u64 armed,
 }
 
 /**
- * lazy_tscdeadline_is_disproved - has a trap shown that nobody stands for "armed"?
+ * lazy_tscdeadline_disproved - has a trap shown that nobody stands for "armed"?
  * @features: the record's features field
  * @armed: the record's armed field, loaded after the write of the MSR
  * @told: the deadline that was written, and is what the pending field says
  * @counted: how far the record's count field has gone up since before that write,
  *	loaded after @armed
- * @disproved: the @armed for which this was not 0 after the trap before; else 0
+ * @disproved: what this returned after the trap before
  * @now: the guest's TSC, read after @armed was loaded
  *
  * A host withdraws its promise when the MSR is written.  What "armed" says after
@@ -165,16 +165,20 @@ static inline int lazy_tscdeadline_cancel_must_trap(__u32 features, __u64 armed,
  * there is something else; if it was a live host's the second time, the price is
  * again a trap.
  *
- * Return: nonzero if every deadline and every cancel must trap, until after a trap
- * this returns 0.
+ * Return: @armed if so, and every deadline and every cancel must trap, until after
+ * a trap this returns 0.
  */
-static inline int lazy_tscdeadline_is_disproved(__u32 features, __u64 armed,
-						__u64 told, __u32 counted,
-						__u64 disproved, __u64 now)
+static inline __u64 lazy_tscdeadline_disproved(__u32 features, __u64 armed,
+					       __u64 told, __u32 counted,
+					       __u64 disproved, __u64 now)
 {
+	int nobody;
+
 	if (features & LAZY_TSCDEADLINE_F_COUNT)
-		return armed && (!counted || (armed > told && told > now));
-	return armed > told || (armed && armed == disproved);
+		nobody = !counted || (armed > told && told > now);
+	else
+		nobody = armed > told || armed == disproved;
+	return nobody ? armed : 0;
 }
 
 #endif /* _LAZY_TSCDEADLINE_ABI_H */

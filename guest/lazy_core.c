@@ -165,12 +165,10 @@ static void lazy_tscdeadline_check_host(struct lazy_tscdeadline_cpu *lc, u32 cou
 
 	/* Pairs with smp_wmb() in lazy_publish() of the host. */
 	virt_rmb();
-	if (lazy_tscdeadline_is_disproved(READ_ONCE(record->features), armed, lc->deadline,
-					  READ_ONCE(record->count) - count, lc->disproved,
-					  now))
-		lc->disproved = armed;
-	else
-		lc->disproved = 0;
+	lc->disproved = lazy_tscdeadline_disproved(READ_ONCE(record->features), armed,
+						   lc->deadline,
+						   READ_ONCE(record->count) - count,
+						   lc->disproved, now);
 	lc->promised = lc->disproved ? 0 : armed;
 	if (likely(!lc->disproved && armed > now && armed <= lc->deadline)) {
 		lc->misses = 0;

@@ -88,10 +88,10 @@ enum lazy_late_where {
  * A sibling vCPU can move "pending" ahead for ever, a little at a time, at no
  * cost to itself.  Looks that only re-arm fill a bucket that leaks one of them
  * per min_timer_period_us, which is what KVM grants periodic APIC timers, and
- * that a write of the MSR by the vCPU empties.  When it holds LAZY_SHORT_LOOKS, the next
- * deadline is armed without being published and is delivered whatever "pending"
- * says then (except 0).  The vCPU's own writes trap until then, so a guest that
- * really has such short timers is served exactly.
+ * that a write of the MSR by the vCPU empties.  When it holds LAZY_SHORT_LOOKS,
+ * the next deadline is armed without being published and is delivered whatever
+ * "pending" says then (except 0).  The vCPU's own writes trap until then, so a
+ * guest that really has such short timers is served exactly.
  */
 #define LAZY_SHORT_LOOKS	16
 
@@ -170,8 +170,8 @@ struct lazy_stats {
  * @msr: MSR_KVM_LAZY_TSCDEADLINE; 0: lazy mode is off
  * @published: the host's own copy of what it wrote to the record's armed field
  * @look: expiry of the timer is a look; else it is injected
- * @gone: the record's memory was gone when something was promised: the guest may
- *	have been in it since, without a word of the host
+ * @gone: the record's memory was gone since @published was promised: the guest may
+ *	have been in it after that, without a word of the host
  * @restart: vCPU context re-armed while the hv timer is being cancelled
  * @predict: a deadline was delivered and the next may be armed unasked
  * @delivered: the deadline that was delivered last: if it still is what pending
@@ -1173,7 +1173,6 @@ static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
 	 */
 	if (publish && stranded && lazy_is_tscdeadline(lazy) && ktimer->tscdeadline)
 		goto unlock;
-	lazy->gone = false;
 	if (!lazy_withdraw(lazy, &pending)) {
 		lazy_look_lost(lazy);
 	} else {

@@ -224,12 +224,10 @@ static void guest_write_deadline(struct guest_cpu *c, __u64 deadline)
 	armed = READ_ONCE(record->armed);
 	/* Pairs with the host's barrier between count and armed. */
 	guest_mb();
-	if (lazy_tscdeadline_is_disproved(READ_ONCE(record->features), armed, deadline,
-					  READ_ONCE(record->count) - count,
-					  c->disproved, guest_rdtsc()))
-		c->disproved = armed;
-	else
-		c->disproved = 0;
+	c->disproved = lazy_tscdeadline_disproved(READ_ONCE(record->features), armed,
+						  deadline,
+						  READ_ONCE(record->count) - count,
+						  c->disproved, guest_rdtsc());
 }
 
 /*

@@ -263,6 +263,7 @@ static struct vm *sync_unread(struct vm *vm)
 	protect_record(vm, PROT_NONE);
 	check(vcpu_get_msr(&vm->vcpus[0], GUEST_MSR_TSC_DEADLINE));
 	check(vcpu_lazy_says(&vm->vcpus[0], "last_plain", "record"));
+	check(!vcpu_lazy_says(&vm->vcpus[0], "state", "off"));
 	protect_record(vm, PROT_READ | PROT_WRITE);
 	return vm;
 }
@@ -555,21 +556,6 @@ static void run_rely(const struct scenario *s, int dialect, int wait)
 	harness_until(vcpu, GUEST_CALL_DONE);
 	pthread_join(thread, NULL);
 	check(vcpu_lazy_stat(vcpu, "plain_record"));
-	harness_note_vm(vm);
-	vm_destroy(vm);
-}
-
-/* See guest_unread(). */
-static void run_unread(const struct scenario *s, int dialect, int wait)
-{
-	struct vm *vm = new_vm(s, dialect, wait);
-	struct vcpu *vcpu = &vm->vcpus[0];
-
-	be_patient(vm_cpu(vm, 0));
-	harness_until(vcpu, GUEST_CALL_SYNC);
-	sync_unread(vm);
-	harness_until(vcpu, GUEST_CALL_DONE);
-	check(!vcpu_lazy_says(vcpu, "state", "off"));
 	harness_note_vm(vm);
 	vm_destroy(vm);
 }
@@ -1062,8 +1048,8 @@ static const struct scenario scenarios[] = {
 		sync_unread, 0),
 	AT_SYNC("memory gone while the deadline is read, then later", BOTH, OP_LATER,
 		sync_unread, 0),
-	{ "memory gone while the deadline is read", run_unread, guest_unread, LAZY, BOTH,
-	  { OP_NONE, 800, 1600 } },
+	{ "memory gone while the deadline is read", run_with_sync, guest_unread, LAZY,
+	  BOTH, { OP_NONE, 800, 1600 }, .at_sync = sync_unread },
 	AT_SYNC("memory dropped with MADV_DONTNEED", BOTH, OP_FRESH,
 		sync_dontneed, 0),
 	AT_SYNC("memory replaced", BOTH, OP_NONE, sync_replace, 0),

@@ -43,8 +43,18 @@ struct scenario {
 /* What the host counts. */
 struct counts {
 	__u64 updates, looks_sw, expired, posted, rearmed, disarmed, deferred,
-	      lost, policy_hits, exits;
+	      lost, policy_hits, exits, kicks, interrupts, preempted;
 };
+
+/* How often another task has taken this one's CPU: kicks as well, if from afar. */
+static __u64 preemptions(void)
+{
+	struct rusage usage;
+
+	if (getrusage(RUSAGE_THREAD, &usage))
+		vm_die("cannot read what this thread has used");
+	return usage.ru_nivcsw;
+}
 
 static struct counts count(struct vm *vm)
 {
@@ -61,6 +71,9 @@ static struct counts count(struct vm *vm)
 		.lost = vcpu_lazy_stat(vcpu, "lost"),
 		.policy_hits = vcpu_lazy_stat(vcpu, "policy_hits"),
 		.exits = vcpu_stat(vcpu, "exits"),
+		.kicks = harness_kicks(),
+		.interrupts = harness_interrupts(),
+		.preempted = preemptions(),
 	};
 }
 
@@ -78,6 +91,9 @@ static struct counts count_since(struct vm *vm, const struct counts *before)
 	c.lost -= before->lost;
 	c.policy_hits -= before->policy_hits;
 	c.exits -= before->exits;
+	c.kicks -= before->kicks;
+	c.interrupts -= before->interrupts;
+	c.preempted -= before->preempted;
 	harness_note("looks %llu expired %llu posted %llu re-armed %llu disarmed %llu",
 		     c.looks_sw, c.expired, c.posted, c.rearmed, c.disarmed);
 	harness_note("deferred %llu lost %llu traps %llu guessed %llu exits %llu",
@@ -96,50 +112,33 @@ static struct counts count_between(struct vm *vm)
 	return count_since(vm, &before);
 }
 
-/* How often another task has taken this one's CPU: kicks as well, if from afar. */
-static __u64 preemptions(void)
-{
-	struct rusage usage;
-
-	if (getrusage(RUSAGE_THREAD, &usage))
-		vm_die("cannot read what this thread has used");
-	return usage.ru_nivcsw;
-}
-
 /* Looks that only re-arm: nothing is injected, and the guest is not left. */
 static void run_chase(const struct scenario *s, struct vm *vm)
 {
-	__u64 looks = s->arg[ARG_LOOKS], allowed, interrupts, kicks, others,
-	      preempted;
+	__u64 looks = s->arg[ARG_LOOKS], allowed, others;
 	struct guest_cpu *cpu = vm_cpu(vm, 0);
 	struct counts c;
 
 	others = count_between(vm).exits;
-	interrupts = harness_interrupts();
-	kicks = harness_kicks();
-	preempted = preemptions();
 	c = count_between(vm);
-	interrupts = harness_interrupts() - interrupts;
-	kicks = harness_kicks() - kicks;
-	preempted = preemptions() - preempted;
 	others = others * cpu->result[CHASE_TICKS] / cpu->result[CHASE_ALONE];
 	harness_note("guest: %llu interrupts, %llu traps", cpu->result[CHASE_FIRED],
 		     cpu->result[CHASE_TRAPS]);
 	harness_note("host: %llu kicks, %llu preemptions, %llu other interrupts; %llu exits alone",
-		     kicks, preempted, interrupts, others);
+		     c.kicks, c.preempted, c.interrupts, others);
 	/* Emulation may stop for longer than the guest is ahead. */
 	check(cpu->result[CHASE_FIRED] <= looks / 3);
 	check(cpu->result[CHASE_TRAPS] <= looks / 3);
 	check(c.rearmed >= looks - cpu->result[CHASE_TRAPS]);
 	/* An interrupt: the kick, its injection, its EOI. */
 	allowed = looks / 2 + cpu->result[CHASE_TRAPS] + 3 * cpu->result[CHASE_FIRED];
-	check(kicks < preempted + allowed);
+	check(c.kicks < c.preempted + allowed);
 	/*
 	 * The host has other reasons to leave a guest: those that are always there,
 	 * in a debug kernel quite a few, and a tick for as long as another task
 	 * wants this CPU.  No exit may be without one of them.
 	 */
-	check(c.exits < kicks + interrupts + others + allowed);
+	check(c.exits < c.kicks + c.interrupts + others + allowed);
 	harness_until(&vm->vcpus[0], GUEST_CALL_DONE);
 }
 

@@ -203,26 +203,25 @@ static void test_disproved(void)
 		__u32 features;
 		__u64 armed, told;
 		__u32 counted;
-		__u64 disproved, now;
-		int want;
+		__u64 disproved, now, want;
 	} cases[] = {
 		{ "no promise disproves nothing",	 0, 0, 100, 0, 0, 50, 0 },
 		{ "nor does a look ahead of time",	 0, 99, 100, 0, 0, 50, 0 },
 		{ "nor one for what was told",		 0, 100, 100, 0, 0, 50, 0 },
-		{ "one beyond that does",		 0, 101, 100, 0, 0, 50, 1 },
-		{ "also if that is over",		 0, 101, 100, 0, 0, 100, 1 },
-		{ "up to the end",			 0, NEVER, NEVER - 1, 0, 0, 50, 1 },
-		{ "CANCEL says nothing about it",	 CANCEL, 101, 100, 1, 0, 100, 1 },
+		{ "one beyond that does",		 0, 101, 100, 0, 0, 50, 101 },
+		{ "also if that is over",		 0, 101, 100, 0, 0, 100, 101 },
+		{ "up to the end",			 0, NEVER, NEVER - 1, 0, 0, 50, NEVER },
+		{ "CANCEL says nothing about it",	 CANCEL, 101, 100, 1, 0, 100, 101 },
 		{ "counted: a look in time is one",	 COUNT, 100, 100, 1, 0, 50, 0 },
 		{ "however often",			 COUNT, 99, 100, ~0U, 0, 50, 0 },
-		{ "counted: not yet beyond",		 COUNT, 101, 100, 1, 0, 99, 1 },
+		{ "counted: not yet beyond",		 COUNT, 101, 100, 1, 0, 99, 101 },
 		{ "counted: beyond what is over",	 COUNT, 101, 100, 1, 0, 100, 0 },
-		{ "not counted: none is",		 COUNT, 99, 100, 0, 0, 50, 1 },
-		{ "not counted: nor if it is over",	 COUNT, 101, 100, 0, 0, 100, 1 },
+		{ "not counted: none is",		 COUNT, 99, 100, 0, 0, 50, 99 },
+		{ "not counted: nor if it is over",	 COUNT, 101, 100, 0, 0, 100, 101 },
 		{ "not counted: nothing is nothing",	 COUNT, 0, 100, 0, 0, 50, 0 },
-		{ "disproved: still is",		 0, 99, 100, 0, 99, 50, 1 },
-		{ "disproved: still, for what was told", 0, 100, 100, 0, 100, 50, 1 },
-		{ "disproved: CANCEL changes nothing",	 CANCEL, 99, 100, 1, 99, 50, 1 },
+		{ "disproved: still is",		 0, 99, 100, 0, 99, 50, 99 },
+		{ "disproved: still, for what was told", 0, 100, 100, 0, 100, 50, 100 },
+		{ "disproved: CANCEL changes nothing",	 CANCEL, 99, 100, 1, 99, 50, 99 },
 		{ "disproved: another is not",		 0, 98, 100, 0, 99, 50, 0 },
 		{ "disproved: nothing is nothing",	 0, 0, 100, 0, 0, 50, 0 },
 		{ "disproved: what was counted is not",	 COUNT, 99, 100, 1, 99, 50, 0 },
@@ -230,10 +229,9 @@ static void test_disproved(void)
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(cases); i++)
-		report(!!lazy_tscdeadline_is_disproved(cases[i].features,
-						       cases[i].armed, cases[i].told,
-						       cases[i].counted,
-						       cases[i].disproved, cases[i].now) ==
+		report(lazy_tscdeadline_disproved(cases[i].features, cases[i].armed,
+						  cases[i].told, cases[i].counted,
+						  cases[i].disproved, cases[i].now) ==
 		       cases[i].want, "trap", cases[i].name);
 }
 
