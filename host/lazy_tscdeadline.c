@@ -1167,12 +1167,18 @@ static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
 
 	published = lazy->published;
 	stranded = lazy->gone && lazy_is_stranded(lazy);
-	/*
-	 * The guest may have replaced what is armed, but it may also be from code that
-	 * knows nothing of pending.  Its injection has the service come again.
-	 */
-	if (publish && stranded && lazy_is_tscdeadline(lazy) && ktimer->tscdeadline)
-		goto unlock;
+	if (stranded && ktimer->tscdeadline) {
+		/*
+		 * The guest may have replaced what is armed, but it may also be from
+		 * code that knows nothing of pending.  Its injection has the service
+		 * come again, and by then it has been delivered.
+		 */
+		if (publish && lazy_is_tscdeadline(lazy)) {
+			lazy->delivered = ktimer->tscdeadline;
+			goto unlock;
+		}
+		lazy->delivered = 0;
+	}
 	if (!lazy_withdraw(lazy, &pending)) {
 		lazy_look_lost(lazy);
 	} else {
@@ -1181,8 +1187,6 @@ static void lazy_resync(struct kvm_lazy_tscdeadline *lazy, bool publish)
 			ktimer->tscdeadline = lazy_wanted(lazy, pending);
 		else if (stranded && lazy_was_relied_upon(lazy, published, pending))
 			ktimer->tscdeadline = pending;
-		else if (stranded)
-			lazy->delivered = 0;
 		lazy->look = false;
 		if (lazy->policy.khz != lazy->vcpu->arch.virtual_tsc_khz)
 			lazy_policy_reset(lazy);
