@@ -128,23 +128,40 @@ void guest_apic_init(void)
 	guest_mb();
 }
 
+static int guest_is_set(int reg)
+{
+	return !!(guest_apic_read(reg + GUEST_TIMER_VECTOR / 32) &
+		  BIT(GUEST_TIMER_VECTOR % 32));
+}
+
+/* Does the APIC hold a timer interrupt that is still to be taken? */
+int guest_is_requested(void)
+{
+	return guest_is_set(GUEST_APIC_IRR);
+}
+
 /*
  * An interrupt without its bit in the APIC's ISR does not come from the APIC: QEMU's
  * emulated SVM sometimes delivers one twice.
  */
 static int guest_is_ghost(void)
 {
-	__u32 isr = guest_apic_read(GUEST_APIC_ISR + GUEST_TIMER_VECTOR / 32);
-
-	return !(isr & BIT(GUEST_TIMER_VECTOR % 32));
+	return !guest_is_set(GUEST_APIC_ISR);
 }
 
-/* The judge: every timer interrupt goes into exactly one of five counters. */
+/*
+ * The judge: every timer interrupt goes into exactly one of four counters.  What
+ * does not come from the APIC must not use up what is for one that does.
+ */
 void guest_timer_interrupt(void)
 {
 	struct guest_cpu *c = guest_self();
 	__u64 now = guest_rdtsc(), wanted = c->wanted;
 
+	if (guest_is_ghost()) {
+		c->ghosts++;
+		return;
+	}
 	c->fired++;
 	c->last = now;
 	c->last_wanted = wanted;
@@ -157,10 +174,7 @@ void guest_timer_interrupt(void)
 			c->late = now - wanted;
 	} else if (c->grace) {
 		c->graced++;
-		c->grace = 0;
-	} else if (guest_is_ghost()) {
-		c->ghosts++;
-		return;
+		c->grace--;
 	} else if (wanted) {
 		c->early++;
 	} else {
@@ -239,14 +253,16 @@ static void guest_write_deadline(struct guest_cpu *c, __u64 deadline)
 static void guest_excuse(struct guest_cpu *c)
 {
 	if (c->wanted && guest_rdtsc() + guest_us(GUEST_MARGIN_US) >= c->wanted) {
-		c->grace = 1;
+		c->grace++;
 		c->settled = 0;
 	}
 }
 
-/* The MSR was written. */
+/* The MSR was written: the APIC holds one interrupt of a vector at most. */
 static void guest_settle(struct guest_cpu *c)
 {
+	if (c->grace > 1)
+		c->grace = 1;
 	c->settled = 1;
 }
 

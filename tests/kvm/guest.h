@@ -63,15 +63,15 @@ enum guest_wait {
  * @wanted: the deadline that must still be delivered; 0: none
  * @trapped: the latest deadline that the host may hold as a plain one
  * @disproved: what armed was when the last trap has shown that nobody stands for it
- * @grace: one interrupt may come although nothing has expired, since the
- *	previous deadline passed before or while it was replaced
+ * @grace: so many interrupts may come although nothing has expired, since deadlines
+ *	passed before or while they were replaced
  * @settled: no longer, once interrupts have been on
- * @fired: timer interrupts in total
+ * @fired: timer interrupts of the APIC in total
  * @good: of these, the ones that were wanted and not early
  * @early: of these, the ones before the wanted deadline
  * @stray: of these, the ones without a wanted deadline
  * @graced: of these, the ones that @grace excused
- * @ghosts: of these, the ones that did not come from the APIC
+ * @ghosts: interrupts with the timer's vector that did not come from the APIC
  * @control: control interrupts
  * @programmed: deadlines
  * @traps: deadlines that took a write of the MSR
@@ -191,6 +191,7 @@ __u32 guest_apic_read(int reg);
 #define GUEST_APIC_EOI		0x0b
 #define GUEST_APIC_SPIV		0x0f
 #define GUEST_APIC_ISR		0x10
+#define GUEST_APIC_IRR		0x20
 #define GUEST_APIC_ICR		0x30
 #define GUEST_APIC_LVTT		0x32
 #define GUEST_APIC_TMICT	0x38
@@ -212,6 +213,7 @@ __u32 guest_apic_read(int reg);
 void guest_enable(void);
 void guest_disable(void);
 int guest_program(__u64 deadline);
+int guest_is_requested(void);
 int guest_cancel(void);
 void guest_write_plain(__u64 deadline);
 void guest_drop(void);

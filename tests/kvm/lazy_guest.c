@@ -741,6 +741,36 @@ void guest_again(void)
 	guest_finish();
 }
 
+/*
+ * While one interrupt is in the APIC, the next deadline passes, is held by the host
+ * as a plain one and given up without a trap: the first comes, and both may.
+ */
+void guest_give_up(void)
+{
+	struct guest_cpu *c = guest_self();
+	__u64 deadline, before, i;
+
+	guest_start();
+	for (i = 0; i < c->arg[ARG_ROUNDS]; i++) {
+		before = c->fired;
+		guest_enable();
+		guest_program(guest_rdtsc() + guest_us(c->arg[ARG_STEPS]));
+		while (!guest_is_requested())
+			guest_pause();
+		guest_disable();
+		deadline = guest_rdtsc() + guest_us(c->arg[ARG_STEPS]);
+		guest_check_eq(guest_program(deadline), 1);
+		while (guest_rdtsc() < deadline)
+			guest_pause();
+		guest_cancel();
+		guest_window();
+		guest_linger(deadline);
+		guest_check2(c->fired - before == 1 || c->fired - before == 2,
+			     c->fired, before);
+	}
+	guest_finish();
+}
+
 /* What keeps the host from publishing, one after the other, for it to tell. */
 void guest_tell(void)
 {

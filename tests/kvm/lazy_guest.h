@@ -76,6 +76,7 @@ void guest_scribble(void);
 void guest_storm(void);
 void guest_move(void);
 void guest_again(void);
+void guest_give_up(void);
 void guest_tell(void);
 void guest_one_record(void);
 void guest_neighbours(void);

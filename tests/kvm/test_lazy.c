@@ -955,6 +955,8 @@ static const struct scenario scenarios[] = {
 	       -10),
 	{ "delivered, and wanted again", run_to_end, guest_again, ALL, BOTH,
 	  { 20, 10000 } },
+	{ "given up, with the one before in the APIC", run_to_end, guest_give_up, ALL,
+	  SPIN, { 30, 500 } },
 	{ "a steady rhythm, then silence", run_to_end, guest_rhythm, ALL, BOTH,
 	  { 60, 5000 } },
 	{ "a fast rhythm, then silence", run_to_end, guest_rhythm, ALL, BOTH,
