@@ -387,6 +387,29 @@ void guest_operation(void)
 	guest_finish();
 }
 
+/*
+ * While a look is published and a later deadline wanted, the guest goes on with
+ * another vCPU, which was given the timer (ARG_KEPT), or not.
+ */
+void guest_restored(void)
+{
+	struct guest_cpu *c = guest_self();
+	__u64 second;
+
+	guest_start();
+	guest_set_up_skip(guest_ms(c->arg[ARG_FIRST_MS]),
+			  guest_ms(c->arg[ARG_SECOND_MS]));
+	second = c->wanted;
+	guest_call(GUEST_CALL_SYNC);
+	if (READ_ONCE(c->arg[ARG_KEPT]))
+		guest_wait_fired();
+	else
+		guest_drop();
+	guest_linger(second > c->last ? second : c->last);
+	guest_still_works();
+	guest_finish();
+}
+
 /* A host without the feature, or one that hides it from this guest. */
 void guest_refused(void)
 {
@@ -771,6 +794,19 @@ void guest_give_up(void)
 	guest_finish();
 }
 
+/* The memory goes while nothing is published, and a deadline is written. */
+void guest_lose(void)
+{
+	guest_start();
+	guest_call(GUEST_CALL_SYNC);
+	guest_write_plain(guest_rdtsc() + guest_ms(10));
+	guest_wait_fired();
+	guest_linger(guest_self()->last);
+	guest_call(GUEST_CALL_SYNC);
+	guest_still_works();
+	guest_finish();
+}
+
 /* What keeps the host from publishing, one after the other, for it to tell. */
 void guest_tell(void)
 {
@@ -861,6 +897,65 @@ void guest_neighbours(void)
 		guest_recover(c);
 	guest_still_works();
 	guest_finish();
+}
+
+/* Where any 64 bytes may be written to: where the records are. */
+static int guest_may_be_record(__u64 value)
+{
+	__u64 gpa = value & LAZY_TSCDEADLINE_MSR_GPA_MASK;
+
+	return gpa >= GUEST_RECORD_GPA && gpa < GUEST_RECORD_GPA + GUEST_RECORD_SIZE;
+}
+
+/* All of it at random; an address; one near the records'. */
+static __u64 guest_random_msr_value(__u64 *state)
+{
+	__u64 value = guest_random(state);
+
+	switch (guest_random(state) % 3) {
+	case 0:
+		value = (value & LAZY_TSCDEADLINE_MSR_GPA_MASK) |
+			LAZY_TSCDEADLINE_MSR_ENABLED;
+		break;
+	case 1:
+		value = GUEST_RECORD_GPA - GUEST_RECORD_SIZE +
+			value % (3 * GUEST_RECORD_SIZE);
+		break;
+	}
+	/* The host would be right to write to the guest's code. */
+	return value < GUEST_RECORD_GPA - GUEST_RECORD_SIZE ? 0 : value;
+}
+
+static int guest_is_good_value(__u64 value)
+{
+	__u64 all = LAZY_TSCDEADLINE_MSR_GPA_MASK | LAZY_TSCDEADLINE_MSR_ENABLED;
+
+	if (!value)
+		return 1;
+	return value & LAZY_TSCDEADLINE_MSR_ENABLED && !(value & ~all) &&
+	       guest_may_be_record(value);
+}
+
+/* The MSR takes what it may, and is as it was after the rest. */
+void guest_random_msr(void)
+{
+	struct guest_cpu *c = guest_self();
+	__u64 state = 88172645463325252ULL, i;
+
+	guest_start();
+	for (i = 0; i < c->arg[ARG_ROUNDS]; i++) {
+		__u64 value = guest_random_msr_value(&state);
+		__u64 before = guest_rdmsr(MSR_KVM_LAZY_TSCDEADLINE);
+		int refused = guest_wrmsr_safe(MSR_KVM_LAZY_TSCDEADLINE, value);
+
+		guest_check2((refused == 0) == guest_is_good_value(value), value,
+			     before);
+		guest_check_eq(guest_rdmsr(MSR_KVM_LAZY_TSCDEADLINE),
+			       refused ? before : value);
+		guest_write_plain(guest_rdtsc() + guest_us(guest_random(&state) % 300));
+		guest_window();
+	}
+	guest_recover(c);
 }
 
 /* Enabled, moved, disabled, and deadlines wanted all the while. */

@@ -44,6 +44,7 @@ enum guest_op {
 #define ARG_SECOND_MS	2
 #define ARG_BAD		3	/* the value to try, for OP_BAD_VALUES */
 #define ARG_BACK	3	/* set by the host: the record's memory is back */
+#define ARG_KEPT	3	/* set by the host: the deadline has been restored */
 
 /* How guest_neighbours() lays out the record and what else KVM writes to. */
 #define ARG_OVERLAP	1	/* all at the record itself */
@@ -65,6 +66,7 @@ void guest_enabled(void);
 void guest_enable_armed(void);
 void guest_trap(void);
 void guest_operation(void);
+void guest_restored(void);
 void guest_refused(void);
 void guest_refused_no_apic(void);
 void guest_hole(void);
@@ -78,7 +80,9 @@ void guest_move(void);
 void guest_again(void);
 void guest_give_up(void);
 void guest_tell(void);
+void guest_lose(void);
 void guest_one_record(void);
+void guest_random_msr(void);
 void guest_neighbours(void);
 void guest_toggle(void);
 

@@ -4,6 +4,7 @@
  * and from inside small guests.  Prints TAP.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -328,6 +329,69 @@ static struct vm *sync_migrate_without(struct vm *vm)
 	return migrate(vm, VM_HIDE_FEATURE, false);
 }
 
+/* The n-th of the ways in which the parts can follow each other. */
+static void restore_order(int n, enum vm_restore *order)
+{
+	int left = VM_RESTORE_NR, i, j;
+
+	for (i = 0; i < VM_RESTORE_NR; i++)
+		order[i] = i;
+	for (i = 0; left > 1; i++, left--) {
+		enum vm_restore first = order[i + n % left];
+
+		for (j = i + n % left; j > i; j--)
+			order[j] = order[j - 1];
+		order[i] = first;
+		n /= left;
+	}
+}
+
+static bool restore_before(const enum vm_restore *order, enum vm_restore a,
+			   enum vm_restore b)
+{
+	int i;
+
+	for (i = 0; order[i] != a && order[i] != b; i++)
+		;
+	return order[i] == a;
+}
+
+#define RESTORE_ORDERS	24
+
+/*
+ * Two rules are KVM's, with or without the feature: it ignores a deadline while the
+ * APIC is not in that mode; and the TSC has to be set before, as what is armed does
+ * not follow it (those four orders are left out).  Else the order is the VMM's, and
+ * the deadline comes once, not early.
+ */
+static void run_restored(const struct scenario *s, int dialect, int wait)
+{
+	enum vm_restore order[VM_RESTORE_NR];
+	struct vm *from, *to;
+	int i, tried = 0;
+	bool kept;
+
+	for (i = 0; i < RESTORE_ORDERS; i++) {
+		restore_order(i, order);
+		kept = restore_before(order, VM_RESTORE_LAPIC, VM_RESTORE_DEADLINE);
+		if (kept && restore_before(order, VM_RESTORE_DEADLINE, VM_RESTORE_TSC))
+			continue;
+		harness_note("in the order %d %d %d %d", order[0], order[1], order[2],
+			     order[3]);
+		from = new_vm(s, dialect, wait);
+		to = vm_create(1, 0, s->guest);
+		be_patient(vm_cpu(from, 0));
+		harness_until(&from->vcpus[0], GUEST_CALL_SYNC);
+		vm_cpu(from, 0)->arg[ARG_KEPT] = kept;
+		vm_migrate_in_order(from, to, order);
+		vm_destroy(from);
+		harness_until(&to->vcpus[0], GUEST_CALL_DONE);
+		vm_destroy(to);
+		tried++;
+	}
+	check_eq(tried, RESTORE_ORDERS - 4);
+}
+
 /*
  * Only the host writes to the record's page after the log was read: the look
  * that arms again must be in the next one.  The memory is logged from the first
@@ -374,6 +438,29 @@ static void run_dirty_ring(const struct scenario *s, int dialect, int wait)
 	check_eq(vm_record(vm, 0)->armed, 0);
 	check(vcpu_ring_dirty(vcpu, 0));
 	harness_until(vcpu, GUEST_CALL_DONE);
+	vm_destroy(vm);
+}
+
+/* Each trap adds to the ring, until user space has to empty it. */
+static void run_full_ring(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	int got, full = 0;
+
+	for (got = vcpu_run(vcpu); got == -ENOSPC; got = vcpu_run(vcpu)) {
+		check(vcpu_lazy_says(vcpu, "state", "plain"));
+		check(vcpu_lazy_says(vcpu, "reason", "dirty_ring"));
+		check(vcpu_ring_dirty(vcpu, 0));
+		full++;
+	}
+	if (got == GUEST_CALL_FAIL)
+		harness_guest_failed(vcpu);
+	check_eq(got, GUEST_CALL_DONE);
+	check(vcpu_lazy_says(vcpu, "state", "lazy"));
+	harness_note("the ring was full %d times", full);
+	harness_note_vm(vm);
+	check(full);
 	vm_destroy(vm);
 }
 
@@ -631,28 +718,96 @@ static void check_rate(struct vcpu *vcpu, __u64 us)
 	check(looks <= us / LOOK_PERIOD_US + SHORT_LOOKS * (events + 1));
 }
 
-/* A hostile VM next to a decent one, which must not notice. */
-static void run_hostile(const struct scenario *s, int dialect, int wait)
-{
-	__u64 start = harness_now_us();
-	int i;
+/* How long each enemy goes on: as often as that takes. */
+static unsigned int enemy_seconds = 2;
 
+/* A decent VM next to a hostile one, which must not notice. */
+struct neighbour {
+	struct vm *vm;
+	struct harness_job *job;
+	pthread_t watch;
+	bool over;
+	unsigned int longest;
+};
+
+/* Sleeps of 1 ms that may overtake one of its deadlines, of 30 ms at most. */
+#define NEIGHBOUR_LIMIT	1000
+
+/* Is it served while others that sleep on this host are? */
+static void *watch_neighbour(void *arg)
+{
+	struct neighbour *n = arg;
+	struct guest_cpu *c = vm_cpu(n->vm, 0);
+	unsigned int sleeps = 0;
+	__u64 good = 0;
+
+	while (!READ_ONCE(n->over)) {
+		harness_sleep_ms(1);
+		sleeps = READ_ONCE(c->good) == good ? sleeps + 1 : 0;
+		good = READ_ONCE(c->good);
+		if (sleeps > n->longest)
+			n->longest = sleeps;
+	}
+	return NULL;
+}
+
+static void neighbour_start(struct neighbour *n, int dialect)
+{
+	/* Until neighbour_end() */
 	static const struct scenario decent = {
 		.guest = guest_rounds,
-		.arg = { 10, 10000, 20000, 30000 },
+		.arg = { ~0ULL, 10000, 20000, 30000 },
 	};
+
+	n->vm = new_vm(&decent, dialect, GUEST_HALT);
+	n->job = harness_start(&n->vm->vcpus[0], -1);
+	if (pthread_create(&n->watch, NULL, watch_neighbour, n))
+		vm_die("cannot create a thread");
+}
+
+static void neighbour_end(struct neighbour *n)
+{
+	struct guest_cpu *c = vm_cpu(n->vm, 0);
+
+	while (READ_ONCE(c->good) < 3)
+		harness_sleep_ms(1);
+	WRITE_ONCE(n->over, true);
+	pthread_join(n->watch, NULL);
+	WRITE_ONCE(c->arg[ARG_ROUNDS], 0);
+	harness_join(n->job);
+	harness_note_vm(n->vm);
+	harness_note("the decent VM had %llu timers, %u ms apart at most", c->good,
+		     n->longest);
+	check(n->longest <= NEIGHBOUR_LIMIT * harness_slow());
+	vm_destroy(n->vm);
+}
+
+static void run_enemy(const struct scenario *s, int dialect, int wait)
+{
+	__u64 start = harness_now_us();
 	struct vm *bad = new_vm(s, dialect, wait);
-	struct vm *good = new_vm(&decent, dialect, GUEST_HALT);
-	struct harness_job *job = harness_start(&good->vcpus[0], -1);
+	int i;
 
 	harness_all_done(bad);
 	for (i = 0; i < bad->nr_vcpus; i++)
 		check_rate(&bad->vcpus[i], harness_now_us() - start);
-	harness_join(job);
 	harness_note_vm(bad);
-	harness_note_vm(good);
 	vm_destroy(bad);
-	vm_destroy(good);
+}
+
+static void run_hostile(const struct scenario *s, int dialect, int wait)
+{
+	__u64 end = harness_now_us() + enemy_seconds * 1000000ULL;
+	struct neighbour neighbour = { 0 };
+	unsigned int times = 0;
+
+	neighbour_start(&neighbour, dialect);
+	do {
+		run_enemy(s, dialect, wait);
+		times++;
+	} while (harness_now_us() < end);
+	harness_note("%u times", times);
+	neighbour_end(&neighbour);
 }
 
 /*
@@ -753,6 +908,42 @@ static void run_told_hidden(const struct scenario *s, int dialect, int wait)
 	check(vcpu_lazy_says(vcpu, "reason", "never"));
 	check_eq(vcpu_lazy_stat(vcpu, "cpuid"), 0);
 	check_eq(vcpu_lazy_stat(vcpu, "offered"), 0);
+	vm_destroy(vm);
+}
+
+/* The CPUs cannot have the guest's TSC run as it should: KVM pushes it on. */
+static void run_told_tsc(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+	bool scaled;
+
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	check(vcpu_lazy_says(vcpu, "state", "lazy"));
+	scaled = vcpu_double_tsc(vcpu);
+	check(vcpu_lazy_says(vcpu, "state", scaled ? "lazy" : "plain"));
+	check(vcpu_lazy_says(vcpu, "reason", scaled ? "-" : "tsc"));
+	vm_destroy(vm);
+}
+
+/* See guest_lose(). */
+static void run_told_lost(const struct scenario *s, int dialect, int wait)
+{
+	struct vm *vm = new_vm(s, dialect, wait);
+	struct vcpu *vcpu = &vm->vcpus[0];
+
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	check(vcpu_lazy_says(vcpu, "state", "lazy"));
+	vm_set_record_slot(vm, false);
+	harness_until(vcpu, GUEST_CALL_SYNC);
+	check(vcpu_lazy_says(vcpu, "state", "off"));
+	check(vcpu_lazy_says(vcpu, "reason", "unreachable"));
+	check_eq(vcpu_lazy_stat(vcpu, "off_unreachable"), 1);
+	check_eq(vcpu_lazy_stat(vcpu, "plain_record"), 1);
+	vm_set_record_slot(vm, true);
+	harness_until(vcpu, GUEST_CALL_DONE);
+	check(vcpu_lazy_says(vcpu, "state", "lazy"));
+	check(vcpu_lazy_says(vcpu, "last_off", "unreachable"));
 	vm_destroy(vm);
 }
 
@@ -1070,6 +1261,8 @@ static const struct scenario scenarios[] = {
 		sync_migrate_without, 0),
 	AT_SYNC("migrated to a host without, then later", BOTH, OP_LATER,
 		sync_migrate_without, 0),
+	{ "restored in every order", run_restored, guest_restored, LAZY, SPIN,
+	  { OP_NONE, 30, 60 } },
 	{ "reset by KVM_SET_LAPIC", run_reset, guest_operation, LAZY, SPIN,
 	  { OP_NONE, 200, 400 } },
 	{ "reset by INIT", run_init_ipi, guest_init_ipi, LAZY, BOTH,
@@ -1087,6 +1280,8 @@ static const struct scenario scenarios[] = {
 	  .flags = VM_DIRTY_RING | VM_LOG_LATER },
 	{ "looks with a dirty ring", run_to_end, guest_rounds, LAZY, BOTH,
 	  { 6, 20000, 30000, 40000 }, .flags = VM_DIRTY_RING, .min_skips = 3 },
+	{ "a full dirty ring", run_full_ring, guest_again, LAZY, SPIN,
+	  { 1200, 100 }, .flags = VM_DIRTY_RING },
 	{ "memory missing while the guest runs", run_hole, guest_hole, LAZY,
 	  BOTH, { OP_NONE, 100, 130 } },
 	{ "memory used for something else is left alone", run_reused,
@@ -1099,7 +1294,9 @@ static const struct scenario scenarios[] = {
 	  { OP_NONE, 200, 400 } },
 	{ "why it is off is told: hidden", run_told_hidden, guest_refused,
 	  OURS, SPIN, .flags = VM_HIDE_FEATURE },
+	{ "why it is off is told: no memory", run_told_lost, guest_lose, LAZY, SPIN },
 	{ "why it is plain is told", run_told_apic, guest_tell, OURS, SPIN },
+	{ "why it is plain is told: the TSC", run_told_tsc, guest_lose, OURS, SPIN },
 	{ "the guest's disable is counted", run_told_operation, guest_operation,
 	  LAZY, SPIN, { OP_DISABLE, 150, 250 } },
 	{ "a plain write is counted", run_told_operation, guest_operation,
@@ -1135,6 +1332,8 @@ static const struct scenario scenarios[] = {
 	  LAZY, BOTH, { 2000 } },
 	{ "enabled and disabled all the time by two vCPUs", run_hostile,
 	  guest_toggle, OURS, SPIN, { 2000 }, .vcpus = 2 },
+	{ "random values for the MSR", run_hostile, guest_random_msr, OURS, SPIN,
+	  { 2000 } },
 	{ "hidden and enforced: refused", run_hidden, guest_refused, PLAIN,
 	  BOTH, .flags = VM_HIDE_FEATURE },
 	{ "no local APIC in the kernel: refused", run_hidden,
@@ -1161,7 +1360,7 @@ static void run_variant(const void *arg)
 }
 
 struct options {
-	bool absent, list, posted;
+	bool absent, list, posted, enemies;
 	int watchdog;
 	char **patterns;
 };
@@ -1181,6 +1380,9 @@ static void run_row(const struct scenario *s, const struct options *options)
 	unsigned int dialects = s->dialects;
 	char name[160];
 	int d, w;
+
+	if (options->enemies && s->host != run_hostile)
+		return;
 
 	for (d = 0; d < GUEST_NR_DIALECTS; d++) {
 		for (w = 0; w < GUEST_NR_WAITS; w++) {
@@ -1217,8 +1419,10 @@ static void run_absent(const struct options *options)
 
 static void print_help(void)
 {
-	puts("usage: test_lazy [--expect-absent | --posted] [--list] [--watchdog=N] [PATTERN]...\n"
-	     "Runs the scenarios whose names contain one of the patterns, or all.");
+	puts("usage: test_lazy [--expect-absent | --posted | --enemies=SECONDS] [--list]\n"
+	     "                 [--watchdog=N] [PATTERN]...\n"
+	     "Runs the scenarios whose names contain one of the patterns, or all; or\n"
+	     "those that are hostile, each for so long.");
 	exit(EXIT_FAILURE);
 }
 
@@ -1234,6 +1438,8 @@ int main(int argc, char **argv)
 			options.list = true;
 		else if (!strcmp(argv[1], "--posted"))
 			options.posted = true;
+		else if (sscanf(argv[1], "--enemies=%u", &enemy_seconds) == 1)
+			options.enemies = true;
 		else if (sscanf(argv[1], "--watchdog=%d", &options.watchdog) != 1)
 			print_help();
 		options.patterns++;

@@ -15,7 +15,8 @@
 
 #define PAGE_SIZE	4096UL
 #define MAX_CPUID	256
-#define RING_ENTRIES	4096
+/* Few, as some tests fill it; Intel CPUs need more than 576. */
+#define RING_ENTRIES	1024
 
 /* Guest-physical layout below the program's own image. */
 #define GPA_PML4	0x1000
@@ -509,6 +510,8 @@ int vcpu_run(struct vcpu *vcpu)
 		if (errno != EAGAIN)
 			vm_die("KVM_RUN");
 	}
+	if (run->exit_reason == KVM_EXIT_DIRTY_RING_FULL)
+		return -ENOSPC;
 	if (run->exit_reason != KVM_EXIT_IO || run->io.port != GUEST_PORT) {
 		struct kvm_regs regs = { 0 };
 
@@ -552,6 +555,15 @@ int vcpu_set_msr(struct vcpu *vcpu, __u32 msr, __u64 value)
 	};
 
 	return IOCTL(vcpu->fd, KVM_SET_MSRS, &m) == 1 ? 0 : -1;
+}
+
+/* Let its TSC run at twice the rate: can the host's CPUs do so themselves? */
+bool vcpu_double_tsc(struct vcpu *vcpu)
+{
+	long khz = IOCTL(vcpu->fd, KVM_GET_TSC_KHZ, 0);
+
+	IOCTL(vcpu->fd, KVM_SET_TSC_KHZ, 2 * khz);
+	return IOCTL(vm_open_kvm(), KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL);
 }
 
 void vcpu_get_lapic(struct vcpu *vcpu, struct kvm_lapic_state *lapic)
@@ -718,33 +730,60 @@ bool vcpu_ring_dirty(struct vcpu *vcpu, unsigned int page)
 	return found;
 }
 
-static void vcpu_migrate(struct vcpu *from, struct vcpu *to, bool with_msr,
-			 __u64 *deadline)
-{
+/* What a VMM carries from one vCPU to another. */
+struct vcpu_state {
 	struct kvm_lapic_state lapic;
 	struct kvm_vcpu_events events;
 	struct kvm_mp_state mp;
 	struct kvm_sregs sregs;
 	struct kvm_regs regs;
+	__u64 tsc, lazy, deadline;
+};
 
-	vcpu_complete(from);
-	IOCTL(from->fd, KVM_GET_MP_STATE, &mp);
-	IOCTL(from->fd, KVM_GET_REGS, &regs);
-	IOCTL(from->fd, KVM_GET_SREGS, &sregs);
-	IOCTL(from->fd, KVM_GET_LAPIC, &lapic);
-	IOCTL(from->fd, KVM_GET_VCPU_EVENTS, &events);
-	*deadline = vcpu_get_msr(from, GUEST_MSR_TSC_DEADLINE);
+static void vcpu_save(struct vcpu *vcpu, struct vcpu_state *state, bool with_msr)
+{
+	vcpu_complete(vcpu);
+	IOCTL(vcpu->fd, KVM_GET_MP_STATE, &state->mp);
+	IOCTL(vcpu->fd, KVM_GET_REGS, &state->regs);
+	IOCTL(vcpu->fd, KVM_GET_SREGS, &state->sregs);
+	IOCTL(vcpu->fd, KVM_GET_LAPIC, &state->lapic);
+	IOCTL(vcpu->fd, KVM_GET_VCPU_EVENTS, &state->events);
+	state->deadline = vcpu_get_msr(vcpu, GUEST_MSR_TSC_DEADLINE);
+	if (with_msr)
+		state->lazy = vcpu_get_msr(vcpu, MSR_KVM_LAZY_TSCDEADLINE);
+	state->tsc = vcpu_get_msr(vcpu, GUEST_MSR_TSC);
+}
 
-	IOCTL(to->fd, KVM_SET_REGS, &regs);
-	IOCTL(to->fd, KVM_SET_SREGS, &sregs);
-	vcpu_set_msr(to, GUEST_MSR_TSC, vcpu_get_msr(from, GUEST_MSR_TSC));
-	IOCTL(to->fd, KVM_SET_LAPIC, &lapic);
-	IOCTL(to->fd, KVM_SET_VCPU_EVENTS, &events);
-	IOCTL(to->fd, KVM_SET_MP_STATE, &mp);
-	if (with_msr &&
-	    vcpu_set_msr(to, MSR_KVM_LAZY_TSCDEADLINE,
-			 vcpu_get_msr(from, MSR_KVM_LAZY_TSCDEADLINE)))
-		vm_die("the destination does not take the MSR");
+/* In any order: what has to do with the timer. */
+static void vcpu_restore_timer(struct vcpu *vcpu, struct vcpu_state *state,
+			       enum vm_restore what)
+{
+	switch (what) {
+	case VM_RESTORE_TSC:
+		vcpu_set_msr(vcpu, GUEST_MSR_TSC, state->tsc);
+		break;
+	case VM_RESTORE_LAPIC:
+		IOCTL(vcpu->fd, KVM_SET_LAPIC, &state->lapic);
+		break;
+	case VM_RESTORE_LAZY:
+		if (vcpu_set_msr(vcpu, MSR_KVM_LAZY_TSCDEADLINE, state->lazy))
+			vm_die("the destination does not take the MSR");
+		break;
+	case VM_RESTORE_DEADLINE:
+		vcpu_set_msr(vcpu, GUEST_MSR_TSC_DEADLINE, state->deadline);
+		break;
+	case VM_RESTORE_NR:
+		break;
+	}
+}
+
+static void vcpu_restore(struct vcpu *vcpu, struct vcpu_state *state)
+{
+	/* With it comes the APIC's mode, without which its state cannot be set. */
+	IOCTL(vcpu->fd, KVM_SET_SREGS, &state->sregs);
+	IOCTL(vcpu->fd, KVM_SET_REGS, &state->regs);
+	IOCTL(vcpu->fd, KVM_SET_VCPU_EVENTS, &state->events);
+	IOCTL(vcpu->fd, KVM_SET_MP_STATE, &state->mp);
 }
 
 /*
@@ -753,15 +792,33 @@ static void vcpu_migrate(struct vcpu *from, struct vcpu *to, bool with_msr,
  */
 void vm_migrate(struct vm *from, struct vm *to, bool with_msr)
 {
-	__u64 deadline[GUEST_MAX_CPUS];
+	struct vcpu_state state[GUEST_MAX_CPUS];
 	int i;
 
 	memcpy(to->record_page, from->record_page, VM_RECORD_SIZE);
-	for (i = 0; i < from->nr_vcpus; i++)
-		vcpu_migrate(&from->vcpus[i], &to->vcpus[i], with_msr,
-			     &deadline[i]);
+	for (i = 0; i < from->nr_vcpus; i++) {
+		vcpu_save(&from->vcpus[i], &state[i], with_msr);
+		vcpu_restore(&to->vcpus[i], &state[i]);
+		vcpu_restore_timer(&to->vcpus[i], &state[i], VM_RESTORE_TSC);
+		vcpu_restore_timer(&to->vcpus[i], &state[i], VM_RESTORE_LAPIC);
+		if (with_msr)
+			vcpu_restore_timer(&to->vcpus[i], &state[i], VM_RESTORE_LAZY);
+	}
 	memcpy(to->ram, from->ram, VM_RAM_SIZE);
 	memcpy(to->record_page, from->record_page, VM_RECORD_SIZE);
 	for (i = 0; i < from->nr_vcpus; i++)
-		vcpu_set_msr(&to->vcpus[i], GUEST_MSR_TSC_DEADLINE, deadline[i]);
+		vcpu_restore_timer(&to->vcpus[i], &state[i], VM_RESTORE_DEADLINE);
+}
+
+void vm_migrate_in_order(struct vm *from, struct vm *to, const enum vm_restore *order)
+{
+	struct vcpu_state state;
+	int i;
+
+	vcpu_save(&from->vcpus[0], &state, true);
+	memcpy(to->ram, from->ram, VM_RAM_SIZE);
+	memcpy(to->record_page, from->record_page, VM_RECORD_SIZE);
+	vcpu_restore(&to->vcpus[0], &state);
+	for (i = 0; i < VM_RESTORE_NR; i++)
+		vcpu_restore_timer(&to->vcpus[0], &state, order[i]);
 }

@@ -23,8 +23,7 @@
 #define VM_RAM_SIZE		0x800000UL
 /* The records live in a memory slot of their own, so it can be taken away. */
 #define VM_RECORD_SLOT		1
-#define VM_RECORD_PAGES		4
-#define VM_RECORD_SIZE		(VM_RECORD_PAGES * 4096UL)
+#define VM_RECORD_SIZE		GUEST_RECORD_SIZE
 #define VM_RO_SLOT		2
 
 /* Flags of vm_create(). */
@@ -91,7 +90,10 @@ void *vm_guest_copy(struct vm *vm, const void *p);
 struct guest_cpu *vm_cpu(struct vm *vm, int cpu);
 struct lazy_tscdeadline_record *vm_record(struct vm *vm, int cpu);
 
-/* Run until the guest calls the host; its GUEST_CALL_* number, or -EINTR. */
+/*
+ * Run until the guest calls the host: its GUEST_CALL_* number; -EINTR: a signal;
+ * -ENOSPC: the dirty ring has to be emptied.
+ */
 int vcpu_run(struct vcpu *vcpu);
 void vcpu_complete(struct vcpu *vcpu);
 __u64 vcpu_get_msr(struct vcpu *vcpu, __u32 msr);
@@ -108,9 +110,21 @@ bool vcpu_lazy_knows(struct vcpu *vcpu, __u64 period);
 void vm_set_parameter(const char *name, const char *value);
 unsigned int vm_swap_parameter(const char *name, unsigned int value);
 int vcpu_mp_state(struct vcpu *vcpu);
+bool vcpu_double_tsc(struct vcpu *vcpu);
 bool vcpu_ring_dirty(struct vcpu *vcpu, unsigned int page);
 
 /* Copy the whole state, as a migration does; with or without our MSR. */
 void vm_migrate(struct vm *from, struct vm *to, bool with_msr);
+
+/* The same for one vCPU, with what concerns the timer in that order. */
+enum vm_restore {
+	VM_RESTORE_TSC,
+	VM_RESTORE_LAPIC,
+	VM_RESTORE_LAZY,
+	VM_RESTORE_DEADLINE,
+	VM_RESTORE_NR
+};
+
+void vm_migrate_in_order(struct vm *from, struct vm *to, const enum vm_restore *order);
 
 #endif /* _LAZY_TEST_VM_H */
