@@ -14,10 +14,10 @@ SYNOPSIS
   make TARGET [VARIABLE=VALUE]...
 
 TESTS (each installs and builds what it needs; Debian 12, as root or with sudo)
-  check            build everything and run all tests (20 minutes on two cores)
+  check            build everything and test it (20 minutes on two cores)
   check-vmx        the path of Intel CPUs, emulated by Bochs (15 minutes; VMX=-s: 5)
-  check-debug      the lab with a debug kernel: locks, contexts, memory; with
-                   DEBUG=kcsan: data races (builds it once: 15 minutes)
+  check-debug      the lab with debug kernels: locks, contexts, memory; data races
+                   (2 hours; builds them once: 40 minutes each)
   check-lifecycle  suspend, migration, kexec, crash kernel, moving memory, vCPUs
                    that come and go
   check-qemu       QEMU with the patches of host/qemu/ (builds it once: 15 minutes)
@@ -27,8 +27,9 @@ TESTS (each installs and builds what it needs; Debian 12, as root or with sudo)
                    modules?
   check-packages   install the packages of "make deb" in a fresh Debian, boot it,
                    remove them (20 minutes)
-  soak             timers for SOAK minutes while CPUs come and go, next to random
-                   operations; memory after 1000 VMs; fuzzing
+  soak             check-lifecycle, check-selftests; enemies; memory after 1000 VMs;
+                   fuzzing; timers for SOAK minutes while CPUs come and go, next to
+                   random operations
   fuzz             fuzz the arming policy for FUZZ seconds
   mutants          take out essential parts one by one: do the tests notice? (1 hour)
 
@@ -58,7 +59,7 @@ VARIABLES
   SIM=OPTIONS      parts of sim, see build/sim/sim -h
   SOAK=MINUTES     default: 20
   FUZZ=SECONDS     default: 300
-  DEBUG=KERNEL     check-debug: debug (default) or kcsan
+  DEBUG=KERNEL     check-debug: debug or kcsan alone
 
 FILES
   build/lab/       logs of the lab: a folder for each scenario, l1-N for its hosts
@@ -127,12 +128,14 @@ check-vmx:
 	@$(MAKE) --no-print-directory guest tests
 	prove --timer --failures --exec '' tests/vmx/run $(if $(VMX),:: $(VMX))
 
-DEBUG ?= debug
+DEBUG ?= debug kcsan
 
-# A kernel with debug options, and KVM's modules and the driver for it.
-debug-kernel:
-	@tests/debug/build $(DEBUG)
-	@release=$$(tests/debug/build -p $(DEBUG)); for double in "" 1; do \
+# Kernels with debug options, and KVM's modules and the driver for them.
+debug-kernel: $(DEBUG:%=debug-kernel-%)
+
+debug-kernel-%:
+	@tests/debug/build $*
+	@release=$$(tests/debug/build -p $*); for double in "" 1; do \
 		$(MAKE) -j$(shell nproc) --no-print-directory -C host KVER=$$release \
 			KDIR=$(KERNELS)/$$release/build TEST_DOUBLE=$$double \
 			OUT=$(BUILD)/host/$$release$${double:+-double} || exit; \
@@ -149,7 +152,7 @@ check-debug:
 	@$(MAKE) --no-print-directory guest tests
 	@$(MAKE) --no-print-directory debug-kernel
 	LAB_EMULATOR=$$(tests/qemu/build -t) && export LAB_EMULATOR && \
-		prove --timer --failures --exec '' tests/debug/run :: '*-$(DEBUG)'
+		prove --timer --failures --exec '' tests/debug/run :: $(DEBUG:%='*-%')
 
 demo: setup
 	@$(MAKE) --no-print-directory host
@@ -192,11 +195,16 @@ check-selftests: setup
 
 SOAK ?= 20
 
+# All of them, whatever the others say.
 soak: setup
 	@$(MAKE) --no-print-directory host
 	@$(MAKE) --no-print-directory guest tests
-	SOAK=$(SOAK) prove --timer --failures --verbose --exec '' tests/lab/run :: soak leak
-	tests/fuzz/run -t $$((6 * $(SOAK)))
+	@status=0; \
+	prove --timer --failures --exec '' tests/selftests/run || status=1; \
+	prove --timer --failures --exec '' tests/fuzz/run :: -t $$((6 * $(SOAK))) || status=1; \
+	SOAK=$(SOAK) prove --timer --failures --verbose --exec '' tests/lab/run :: \
+		$(LIFECYCLE) hostile leak soak || status=1; \
+	exit $$status
 
 FUZZ ?= 300
 

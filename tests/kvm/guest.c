@@ -164,7 +164,6 @@ void guest_timer_interrupt(void)
 	}
 	c->fired++;
 	c->last = now;
-	c->last_wanted = wanted;
 	if (wanted && now >= wanted) {
 		c->good++;
 		c->wanted = 0;
@@ -175,10 +174,13 @@ void guest_timer_interrupt(void)
 	} else if (c->grace) {
 		c->graced++;
 		c->grace--;
-	} else if (wanted) {
-		c->early++;
 	} else {
-		c->stray++;
+		if (wanted)
+			c->early++;
+		else
+			c->stray++;
+		c->bad = now;
+		c->bad_wanted = wanted;
 	}
 	guest_apic_write(GUEST_APIC_EOI, 0);
 }
@@ -406,11 +408,11 @@ void guest_judge(void)
 	struct guest_cpu *c = guest_self();
 
 	if (c->early)
-		guest_fail(__LINE__, "early interrupt (TSC, wanted)", c->last,
-			   c->last_wanted);
+		guest_fail(__LINE__, "early interrupt (TSC, wanted)", c->bad,
+			   c->bad_wanted);
 	if (c->stray)
 		guest_fail(__LINE__, "interrupt that nobody wanted (TSC, number)",
-			   c->last, c->fired);
+			   c->bad, c->fired);
 	if (!c->wanted && c->good + c->replaced != c->programmed)
 		guest_fail(__LINE__, "number of interrupts (got, want)", c->good,
 			   c->programmed - c->replaced);

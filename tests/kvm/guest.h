@@ -81,7 +81,8 @@ enum guest_wait {
  * @halts: times the guest halted
  * @late: greatest lateness, in ticks
  * @last: TSC at the last timer interrupt
- * @last_wanted: what was wanted then
+ * @bad: TSC at the last of @early and @stray
+ * @bad_wanted: what was wanted then
  * @result: what the code that runs here found out
  * @fail_line: where a check failed
  * @fail_what: its text, an address of this program
@@ -102,7 +103,7 @@ struct guest_cpu {
 	int settled;
 	__u64 fired, good, early, stray, graced, ghosts, control;
 	__u64 programmed, traps, skips, replaced, halts;
-	__u64 late, last, last_wanted;
+	__u64 late, last, bad, bad_wanted;
 	__u64 result[GUEST_MAX_ARGS];
 	int fail_line;
 	const char *fail_what;

@@ -143,7 +143,7 @@ static void dump_vcpu(struct vcpu *vcpu)
 
 	printf("# vCPU %d: armed %#llx pending %#llx wanted %#llx", c->id,
 	       r->armed, r->pending, c->wanted);
-	printf(" last %#llx last wanted %#llx", c->last, c->last_wanted);
+	printf(" last %#llx bad %#llx bad wanted %#llx", c->last, c->bad, c->bad_wanted);
 	printf(" fired %llu good %llu early %llu stray %llu graced %llu ghosts %llu",
 	       c->fired, c->good, c->early, c->stray, c->graced, c->ghosts);
 	printf(" programmed %llu traps %llu skips %llu replaced %llu\n",

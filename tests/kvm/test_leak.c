@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Does a host that has had many VMs with lazy timers get its memory back?  Each
- * has a record that is enabled, a look that is published and a later deadline
- * when it is taken down.  Prints TAP.
+ * Does a host that has had many VMs with lazy timers get its memory back?  They
+ * are taken down while a look is published and a later deadline wanted, or were
+ * hostile before.  Prints TAP.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -20,6 +20,7 @@
 #define MAX_GROWTH	512
 #define MAX_NOISE	256
 #define WARM_UP		100
+#define HOSTILE_ROUNDS	20
 /* Taking VMs down goes on in the background: it has so long to be done. */
 #define SETTLE_SECONDS	20
 
@@ -66,21 +67,53 @@ static long settled_memory(long enough)
 	return least;
 }
 
-static void one_vm(void)
+static struct vm *new_vm(void (*guest)(void), __u64 a, __u64 b, __u64 c)
 {
-	struct vm *vm = vm_create(1, 0, guest_operation);
-	struct guest_cpu *c = vm_cpu(vm, 0);
+	struct vm *vm = vm_create(1, 0, guest);
+	struct guest_cpu *cpu = vm_cpu(vm, 0);
+
+	cpu->dialect = GUEST_OURS;
+	cpu->wait = GUEST_SPIN;
+	cpu->arg[0] = a;
+	cpu->arg[1] = b;
+	cpu->arg[2] = c;
+	return vm;
+}
+
+/* Taken down while a look is published. */
+static void published_vm(void)
+{
+	struct vm *vm = new_vm(guest_operation, OP_NONE, 1000, 2000);
 	struct lazy_tscdeadline_record *record;
 
-	c->dialect = GUEST_OURS;
-	c->wait = GUEST_SPIN;
-	c->arg[ARG_OP] = OP_NONE;
-	c->arg[ARG_FIRST_MS] = 1000;
-	c->arg[ARG_SECOND_MS] = 2000;
 	harness_until(&vm->vcpus[0], GUEST_CALL_SYNC);
 	record = vm_record(vm, 0);
 	check(record->armed && record->armed < record->pending);
 	vm_destroy(vm);
+}
+
+/* The same after enabling, moving and disabling, or random values. */
+static void hostile_vm(void (*guest)(void))
+{
+	struct vm *vm = new_vm(guest, HOSTILE_ROUNDS, 0, 0);
+
+	harness_until(&vm->vcpus[0], GUEST_CALL_DONE);
+	vm_destroy(vm);
+}
+
+static void one_vm(unsigned int number)
+{
+	switch (number % 3) {
+	case 0:
+		published_vm();
+		break;
+	case 1:
+		hostile_vm(guest_toggle);
+		break;
+	case 2:
+		hostile_vm(guest_random_msr);
+		break;
+	}
 }
 
 static void run_leak(const void *arg)
@@ -91,10 +124,10 @@ static void run_leak(const void *arg)
 
 	(void)arg;
 	for (i = 0; i < WARM_UP; i++)
-		one_vm();
+		one_vm(i);
 	before = settled_memory(0);
 	for (i = 0; i < nr_vms; i++)
-		one_vm();
+		one_vm(i);
 	allowed = (long)nr_vms * MAX_GROWTH / 1024 + MAX_NOISE;
 	after = settled_memory(before + allowed / 2);
 	harness_note("%u VMs in %ld s: kernel memory %ld KiB before, %ld KiB after",
