@@ -391,16 +391,19 @@ void guest_wait_fired(void)
 		guest_wait();
 }
 
+/* Interrupts are on at least once, however late it is already. */
 void guest_wait_until(__u64 tsc)
 {
-	while (guest_rdtsc() < tsc)
+	do {
 		guest_window();
+	} while (guest_rdtsc() < tsc);
 }
 
 void guest_halt_until(__u64 tsc)
 {
-	while (guest_rdtsc() < tsc)
+	do {
 		guest_halt();
+	} while (guest_rdtsc() < tsc);
 }
 
 void guest_judge(void)
