@@ -501,8 +501,13 @@ static void run_spared(const struct scenario *s, int dialect, int wait)
 {
 	struct vm *vm = new_vm(s, dialect, wait);
 	struct vcpu *vcpu = &vm->vcpus[0];
-	__u64 rounds = vm_cpu(vm, 0)->arg[ARG_ROUNDS], spared, rearmed;
+	struct guest_cpu *c = vm_cpu(vm, 0);
+	__u64 rounds = c->arg[ARG_ROUNDS], spared, rearmed;
+	int i;
 
+	/* The guest has to be asleep before the look is due. */
+	for (i = ARG_STEPS; i < GUEST_MAX_ARGS; i++)
+		c->arg[i] *= harness_slow();
 	harness_until(vcpu, GUEST_CALL_DONE);
 	spared = vcpu_lazy_stat(vcpu, "spared");
 	rearmed = vcpu_lazy_stat(vcpu, "rearmed");
