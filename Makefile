@@ -46,7 +46,7 @@ PARTS
   guest            build the guest's driver
   tests            build the test programs
   series           a patch series for the kernel tree KERNEL=DIR, in build/series
-  debug-kernel     build a debug kernel, and the modules for it
+  debug-kernel     build the debug kernels, and the modules for them
   deb              Debian packages for DKMS, in build/deb
   clean            remove what was built
 

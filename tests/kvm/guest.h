@@ -81,7 +81,7 @@ enum guest_wait {
  * @halts: times the guest halted
  * @late: greatest lateness, in ticks
  * @last: TSC at the last timer interrupt
- * @bad: TSC at the last of @early and @stray
+ * @bad: TSC at the first of @early and @stray
  * @bad_wanted: what was wanted then
  * @result: what the code that runs here found out
  * @fail_line: where a check failed

@@ -31,6 +31,11 @@ unsigned int harness_slow(void)
 	return slow && atoi(slow) > 1 ? atoi(slow) : 1;
 }
 
+void harness_prolong(unsigned int seconds)
+{
+	alarm(watchdog + seconds);
+}
+
 void harness_init(int watchdog_seconds)
 {
 	if (watchdog_seconds)
@@ -444,6 +449,8 @@ static void *job_run(void *arg)
 	} while (got == GUEST_CALL_SYNC || (got == -EINTR && !READ_ONCE(job->stop)));
 	if (got == GUEST_CALL_FAIL)
 		harness_guest_failed(job->vcpu);
+	if (got == -ENOSPC)
+		vm_die("a dirty ring that nobody empties is full");
 	WRITE_ONCE(job->stopped, true);
 	return NULL;
 }

@@ -42,6 +42,8 @@ void harness_note_vm(struct vm *vm);
 				     _a, _b);				\
 	} while (0)
 
+/* Of this test, the watchdog is to be so much more patient. */
+void harness_prolong(unsigned int seconds);
 /* What a guest's failed check and its counters say; ends the test. */
 void harness_guest_failed(struct vcpu *vcpu) __noreturn;
 /* Run until this call of the guest, whose failures end the test. */

@@ -49,6 +49,9 @@ enum guest_op {
 /* How guest_neighbours() lays out the record and what else KVM writes to. */
 #define ARG_OVERLAP	1	/* all at the record itself */
 
+/* An enemy's number, to draw other values than the last one. */
+#define ARG_NUMBER	7
+
 /* Set by one vCPU for the others. */
 extern int guest_flag;
 
