@@ -57,6 +57,9 @@
 #define GUESS_USED	26	/* skipped as a guess was published */
 #define HALT_REARMED	27	/* halted: armed the later one that is wanted */
 #define HALT_DISARMED	28	/* halted: nothing wanted, disarmed */
+#define STRANDED	29	/* written with the memory gone, a promise left */
+#define LOOK_AGAIN	30	/* memory still gone: a look for that promise */
+#define RELIED_UPON	31	/* memory back: armed what the guest skipped for */
 #define LOST_RECORD	22	/* look found no record: injected what was armed */
 
 /* Guest TSC value from which a timer for d is allowed to fire. */
@@ -120,6 +123,27 @@ bool locked;		/* look in the callback, from withdrawal to verdict */
 #define UNLOCK		skip
 #endif
 
+#ifdef GONE
+/*
+ * The record's memory may go and come back.  The guest waits for it; the host
+ * cannot withdraw meanwhile.
+ */
+bool away;
+bool gone;		/* lazy->gone: it was away since "armed" was written */
+byte strand;		/* published, but the timer is not armed for it */
+byte given;		/* lazy->delivered */
+#define REACHABLE	(!away)
+#define STRAND		if \
+			:: shadow -> strand = shadow; shadow = 0 \
+			:: else \
+			fi
+#define IN_MEMORY	gone = 0
+#else
+#define REACHABLE	true
+#define STRAND		shadow = 0
+#define IN_MEMORY	skip
+#endif
+
 /* Hand-over between guest and vCPU thread, which share a CPU. */
 mtype cpu = HOST;
 mtype why = NONE;
@@ -160,11 +184,26 @@ byte excuse;
 #define CHOICE(w)	(GUESSING(w) -> GUESS : (w))
 #define DELIVERED(d)	delivered = d; predict = 1
 #define FORGET		delivered = 0; predict = 0
+#elif defined(GONE)
+#define WANTED(p)	((p) == given -> 0 : (p))
+#define CHOICE(w)	(w)
+#define DELIVERED(d)	given = d
+#define FORGET		given = 0
 #else
 #define WANTED(p)	(p)
 #define CHOICE(w)	(w)
 #define DELIVERED(d)	skip
 #define FORGET		skip
+#endif
+
+/* Try again to withdraw what is stranded. */
+#ifdef GONE
+#define RETRY		if \
+			:: strand -> req_lazy = 1; req_unblock = 1 \
+			:: else \
+			fi
+#else
+#define RETRY		skip
 #endif
 
 #define STOP_TIMERS	hr = 0; hr_at = 0; hv = 0; hv_at = 0
@@ -199,7 +238,8 @@ inline look()
 		:: else ->
 			td = CHOICE(td);
 			shadow = td;
-			armed = (td -> FIRE(td) : 0)
+			armed = (td -> FIRE(td) : 0);
+			IN_MEMORY
 		fi
 	:: else -> shadow = 0	/* not a record any more: td as it is */
 	fi
@@ -214,7 +254,10 @@ inline start_timer(rearmed)
 			if
 			:: FIRE(td) <= now ->
 				if
-				:: shadow ->
+#ifdef GONE
+				:: shadow && away -> req_lazy = 1; req_unblock = 1
+#endif
+				:: shadow && REACHABLE ->
 					look();
 					if
 					:: td && !shadow -> inj = 1
@@ -296,7 +339,7 @@ inline update()
 		FORGET;
 #endif
 		if
-		:: sharing && INTACT ->
+		:: sharing && INTACT && REACHABLE ->
 #ifdef RFC_HOST
 			shadow = val;
 #else
@@ -304,6 +347,9 @@ inline update()
 			:: val && pending == val -> td = CHOICE(val); shadow = td
 			:: else -> shadow = 0
 			fi;
+#endif
+#ifdef GONE
+			strand = 0; IN_MEMORY;
 #endif
 #ifdef PUBLISH_LATE
 			late = 1;
@@ -317,7 +363,16 @@ inline update()
 #ifndef NO_DEFER
 		:: sharing ->
 			/* Record out of reach: plain, until service(). */
-			shadow = 0;
+			STRAND;
+#ifdef GONE
+#ifdef STRAND_FORGOTTEN
+			strand = 0;
+#endif
+			if
+			:: strand && away -> REACHED(STRANDED)
+			:: else
+			fi;
+#endif
 			req_lazy = 1
 #endif
 		:: else -> shadow = 0
@@ -336,6 +391,42 @@ inline update()
 	late = 0
 #endif
 }
+
+#ifdef GONE
+/* lazy_unreachable() */
+inline unreachable(publish)
+{
+	if
+	:: !shadow && !strand -> sharing = 0; FORGET
+	:: else ->
+		gone = 1;
+		if
+		:: shadow && td > now
+		:: else ->
+			if
+			:: td -> STRAND; given = td
+			:: !td && publish && !inj && strand > now ->
+				REACHED(LOOK_AGAIN);
+				td = strand; shadow = strand; strand = 0
+			:: else
+			fi
+		fi
+	fi
+}
+
+/* The promise is over, and what the guest may have skipped for it is armed. */
+inline withdraw_stranded()
+{
+	armed = 0;
+	if
+	:: gone && WANTED(pending) >= strand && !td && !inj ->
+		REACHED(RELIED_UPON);
+		td = pending
+	:: else
+	fi;
+	strand = 0
+}
+#endif
 
 /* Take the deadline that is wanted out of the record and arm it as a plain one. */
 inline flush()
@@ -364,10 +455,28 @@ inline flush_now()
 	atomic {
 		!in_cb ->
 		if
+#ifdef GONE
+		:: sharing && (shadow || strand) && away ->
+			STOP_TIMERS;
+			unreachable(false);
+			start_timer(NO_EVENT);
+			if
+			:: strand -> req_lazy = 1; req_unblock = 1
+			:: else
+			fi
+		:: sharing && strand && !away ->
+			STOP_TIMERS;
+			if
+			:: gone && td -> given = 0
+			:: else
+			fi;
+			withdraw_stranded();
+			start_timer(NO_EVENT)
+#endif
 #ifdef FLUSH_ALWAYS
 		:: sharing ->
 #else
-		:: sharing && shadow ->
+		:: sharing && shadow && REACHABLE ->
 #endif
 			if
 			:: td != pending -> REACHED(FLUSH_MOVED)
@@ -395,7 +504,22 @@ inline service()
 	atomic {
 		!in_cb ->
 		if
+#ifdef GONE
+		:: sharing && away ->
+			STOP_TIMERS;
+			unreachable(true);
+			start_timer(NO_EVENT)
+		:: sharing && !away && gone && strand && td ->
+			/* That is delivered first. */
+			given = td
+		:: sharing && !away && !(gone && strand && td) ->
+			if
+			:: strand -> withdraw_stranded()
+			:: else
+			fi;
+#else
 		:: sharing ->
+#endif
 			STOP_TIMERS;
 			if
 			:: INTACT || !shadow ->
@@ -415,7 +539,8 @@ inline service()
 					td = CHOICE(td); shadow = td
 				:: else -> shadow = 0
 				fi;
-				armed = (shadow -> FIRE(shadow) : 0)
+				armed = (shadow -> FIRE(shadow) : 0);
+				IN_MEMORY
 			:: else -> shadow = 0
 			fi;
 			start_timer(NO_EVENT)
@@ -509,7 +634,8 @@ loop:
 					migrated = 1
 				}
 #endif
-			fi
+			fi;
+			RETRY
 		:: else
 		fi
 	}
@@ -521,6 +647,7 @@ loop:
 			irr_at = td;
 #endif
 			td = 0;
+			RETRY;
 #ifdef PREDICT
 			if
 			:: predict && !shadow && sharing && INTACT ->
@@ -620,10 +747,15 @@ end_guest:
 					STOP_TIMERS; td = 0; inj = 0; FORGET;
 #ifndef NO_CLEAR
 					if
-					:: sharing && shadow && INTACT -> armed = 0
-					:: else
-					fi;
-					shadow = 0
+#ifdef GONE
+					:: sharing && away -> STRAND; RETRY
+					:: sharing && !away && (shadow || strand) ->
+						armed = 0; shadow = 0; strand = 0
+#else
+					:: sharing && shadow && INTACT -> armed = 0; shadow = 0
+#endif
+					:: else -> shadow = 0
+					fi
 #endif
 				:: why == MSR0 -> flush(); sharing = 0; shadow = 0; FORGET
 				:: why == MSR1 -> flush(); sharing = 1; armed = 0; shadow = 0; FORGET
@@ -756,7 +888,7 @@ end_idle:
 		in_cb = 0
 #endif
 	:: atomic {
-		hr && hr_at <= now && NEEDS_LOOK && INTACT ->
+		hr && hr_at <= now && NEEDS_LOOK && INTACT && REACHABLE ->
 		hr = 0; hr_at = 0; in_cb = 1;
 		LOCK; shadow = 0; cbuf_full = 1; cbuf = 0
 	   };
@@ -777,7 +909,7 @@ end_idle:
 		   };
 			cb_inject()
 		:: atomic { CHOICE(WANTED(p)) && FIRE(CHOICE(WANTED(p))) > now && !cbuf_full ->
-			td = CHOICE(WANTED(p)); shadow = td; UNLOCK;
+			td = CHOICE(WANTED(p)); shadow = td; IN_MEMORY; UNLOCK;
 			cbuf_full = 1; cbuf = FIRE(td);
 			hr = 1; hr_at = FIRE(td);
 			REACHED(CB_REARMED);
@@ -834,6 +966,27 @@ active proctype UserSpace()
 	skip
 }
 
+#ifdef GONE
+/* Slots are swapped, or the VMM just takes and gives: KVM is told of the former. */
+active proctype Memory()
+{
+	if
+	:: atomic {
+		/* Who holds on to it is waited for, and stores are done. */
+		!in_cb && !gbuf_full && !cbuf_full -> away = 1
+	   };
+		atomic {
+			away = 0;
+			if
+			:: strand -> req_lazy = 1; req_unblock = 1; kick()
+			:: true
+			fi
+		}
+	:: true
+	fi
+}
+#endif
+
 /* The guest's operation is complete: what it wanted before is given up. */
 inline complete(d)
 {
@@ -868,7 +1021,7 @@ active proctype Guest() provided (cpu == GUEST)
 			fi
 		fi;
 		if
-		:: lazy -> t = now; !gbuf_full; gbuf_full = 1; gbuf = d
+		:: lazy -> t = now; !gbuf_full && REACHABLE; gbuf_full = 1; gbuf = d
 		:: else -> last = d; TRAP(WRMSR, d)
 		fi
 	   };
@@ -878,7 +1031,7 @@ active proctype Guest() provided (cpu == GUEST)
 #ifdef NO_GUEST_BARRIER
 			lazy ->
 #else
-			lazy && !gbuf_full ->
+			lazy && !gbuf_full && REACHABLE ->
 #endif
 			a = armed;
 			if
@@ -946,7 +1099,7 @@ active proctype Guest() provided (cpu == GUEST)
 		CAN_ACT && want ->
 		ops++;
 		if
-		:: lazy -> t = now; !gbuf_full; gbuf_full = 1; gbuf = 0
+		:: lazy -> t = now; !gbuf_full && REACHABLE; gbuf_full = 1; gbuf = 0
 		:: else -> TRAP(WRMSR, 0)
 		fi
 	   };
@@ -956,7 +1109,7 @@ active proctype Guest() provided (cpu == GUEST)
 #ifdef NO_GUEST_BARRIER
 			lazy ->
 #else
-			lazy && !gbuf_full ->
+			lazy && !gbuf_full && REACHABLE ->
 #endif
 			a = armed;
 			if
