@@ -248,14 +248,14 @@ static void guest_write_deadline(struct guest_cpu *c, __u64 deadline)
 						  c->disproved, guest_rdtsc());
 }
 
+#define MAX_GRACE	2	/* one in the APIC, one under way */
+
 /*
  * The interrupt for a deadline that is over, or just about to be, may be on its
  * way when that is replaced.  How long is a matter of order, not of time: a write
  * of the MSR ends whatever the host had begun, but for what has reached the APIC;
  * that comes as soon as interrupts are on.
  */
-#define MAX_GRACE	2	/* one in the APIC, one under way */
-
 static void guest_excuse(struct guest_cpu *c)
 {
 	if (c->wanted && guest_rdtsc() + guest_us(GUEST_MARGIN_US) >= c->wanted) {

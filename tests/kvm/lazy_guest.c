@@ -22,6 +22,16 @@ static void guest_await_flag(void)
 		guest_pause();
 }
 
+/* What has been is not the question any more. */
+static void guest_forget(struct guest_cpu *c)
+{
+	c->wanted = 0;
+	c->grace = 0;
+	c->early = 0;
+	c->stray = 0;
+	c->good = c->programmed - c->replaced;
+}
+
 void guest_start(void)
 {
 	guest_apic_init();
@@ -452,11 +462,7 @@ void guest_hole(void)
 	guest_call(GUEST_CALL_SYNC);
 	/* Whether that one was early is not the question: the host was blind. */
 	guest_wait_until(guest_rdtsc() + guest_ms(c->arg[ARG_SECOND_MS]));
-	c->wanted = 0;
-	c->grace = 0;
-	c->early = 0;
-	c->stray = 0;
-	c->good = c->programmed - c->replaced;
+	guest_forget(c);
 	guest_still_works();
 	guest_finish();
 }
@@ -636,15 +642,6 @@ static void guest_scribbler(struct guest_cpu *c)
 	WRITE_ONCE(guest_flag, 2);
 	guest_wake(0);
 	guest_finish();
-}
-
-static void guest_forget(struct guest_cpu *c)
-{
-	c->wanted = 0;
-	c->grace = 0;
-	c->early = 0;
-	c->stray = 0;
-	c->good = c->programmed - c->replaced;
 }
 
 static void guest_recover(struct guest_cpu *c)
@@ -921,8 +918,7 @@ static __u64 guest_random_msr_value(__u64 *state)
 	case 0:
 		return 0;
 	case 1:
-		return (GUEST_RECORD_GPA + offset) /
-		       LAZY_TSCDEADLINE_ALIGN * LAZY_TSCDEADLINE_ALIGN |
+		return ((GUEST_RECORD_GPA + offset) & LAZY_TSCDEADLINE_MSR_GPA_MASK) |
 		       LAZY_TSCDEADLINE_MSR_ENABLED;
 	case 2:
 		value = (value & LAZY_TSCDEADLINE_MSR_GPA_MASK) |

@@ -460,10 +460,7 @@ inline flush_now()
 			STOP_TIMERS;
 			unreachable(false);
 			start_timer(NO_EVENT);
-			if
-			:: strand -> req_lazy = 1; req_unblock = 1
-			:: else
-			fi
+			RETRY
 		:: sharing && strand && !away ->
 			STOP_TIMERS;
 			if
